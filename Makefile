@@ -1,0 +1,35 @@
+# What a person types; hooks and CI call only these. `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+unexport PYTHONPATH VIRTUAL_ENV
+
+ENV := .venv/in-date
+PYTHONS := python3 python3.13 python3.12 python3.11
+FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+
+.PHONY: help demo test test-all check fmt bench lock env clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+env: $(ENV) ## the environment in .venv, from requirements.lock; nothing to do when it is in date
+
+# uv comes from the lock as well, checked by its hash, and installs the rest.
+$(ENV): requirements.lock pyproject.toml
+	@for name in $(PYTHONS); do \
+	  if $$name -c '$(FITS)' >/dev/null 2>&1; then python=$$name; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "gliaflow: no Python 3.11 to 3.13 with venv among: $(PYTHONS). Install one (Debian: apt install python3 python3-venv) and call make again." >&2; \
+	  exit 2; \
+	fi; \
+	echo "environment: .venv from requirements.lock, with $$($$python --version)" && \
+	rm -rf .venv && $$python -m venv .venv && \
+	awk '/^uv==/ {on=1} on {print} on && !/\\$$/ {exit}' requirements.lock > .venv/uv.lock && \
+	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.lock && \
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock && \
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable . && \
+	echo 'import pipeline.telemetry; pipeline.telemetry.turn_off()' \
+	  > "$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_gliaflow_telemetry.pth" && \
+	touch $@

@@ -1,0 +1,33 @@
+"""The stages of dvc.yaml in an order in which they can run: the graph is written there alone."""
+
+from collections.abc import Mapping
+from graphlib import TopologicalSorter
+from typing import Any
+
+
+def stage_order(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Order stages so that each comes after those whose outs it reads.
+
+    Args:
+        stages: the mapping `stages` of dvc.yaml: name to {deps, outs, metrics, plots ...}.
+
+    Raises:
+        graphlib.CycleError: stages wait for each other.
+    """
+    makers = {path: name for name, stage in stages.items() for path in outs(stage)}
+    waits = {
+        name: {makers[path] for path in _paths(stage.get("deps", [])) if path in makers}
+        for name, stage in stages.items()
+    }
+    return list(TopologicalSorter(waits).static_order())
+
+
+def outs(stage: Mapping[str, Any]) -> list[str]:
+    """Every path that a stage makes: its outs, metrics and plots."""
+    return [
+        path for kind in ("outs", "metrics", "plots") for path in _paths(stage.get(kind, []))
+    ]
+
+
+def _paths(entries: list[Any]) -> list[str]:
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]

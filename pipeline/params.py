@@ -1,0 +1,177 @@
+"""params.yaml, typed and frozen: the one place where its keys and ranges are written.
+
+Does not know the stages: each gets its own section as a value.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import GliaflowError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+SplitName = Literal["train", "validation", "test"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Phantom(Section):
+    patients: Annotated[int, Field(ge=3, le=2000)]
+    slices: Annotated[int, Field(ge=5, le=100)]
+    size_px: Annotated[int, Field(ge=32, le=512)]
+    seed: Seed
+
+
+class Fetch(Section):
+    source: Annotated[str, Field(min_length=1)]
+    endpoint_url: str | None
+    max_gib: Positive
+    phantom: Phantom
+
+
+class Ingest(Section):
+    workers: Annotated[int, Field(ge=0, le=256)]
+
+
+class Validate(Section):
+    height_px: Annotated[int, Field(ge=16, le=4096)]
+    width_px: Annotated[int, Field(ge=16, le=4096)]
+    min_patients: Count
+    max_quarantined: Share
+
+
+class Split(Section):
+    unit: Literal["patient", "slice"]
+    salt: Annotated[str, Field(min_length=1)]
+    validation: Annotated[float, Field(gt=0, lt=1)]
+    test: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def leaves_something_to_train_on(self) -> "Split":
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation {self.validation} and test {self.test} together must stay under 1"
+            )
+        return self
+
+
+class Train(Section):
+    slices: Literal["all", "tumour"]
+    image_size: Annotated[int, Field(ge=16, le=1024, multiple_of=16)]
+    filters: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(min_length=5, max_length=5)
+    ]
+    batch: Annotated[int, Field(ge=1, le=1024)]
+    epochs: Annotated[int, Field(ge=1, le=10_000)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    missed_weight: Share
+    exponent: Annotated[float, Field(gt=0, le=4)]
+    patience: Count
+    plateau_patience: Count
+    plateau_factor: Annotated[float, Field(gt=0, le=0.5)]
+    min_learning_rate: Annotated[float, Field(ge=0, le=1)]
+    seed: Seed
+
+
+class Evaluate(Section):
+    splits: Annotated[tuple[SplitName, ...], Field(min_length=1)]
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+    missed_weight: Share
+    resamples: Annotated[int, Field(ge=100, le=1_000_000)]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def names_the_test(self) -> "Evaluate":
+        if "test" not in self.splits:
+            raise ValueError("splits must name test: the gate reads it")
+        return self
+
+
+class Report(Section):
+    patients: Annotated[int, Field(ge=1, le=50)]
+    slices: Annotated[int, Field(ge=1, le=100)]
+
+
+class Register(Section):
+    tracking_uri: Annotated[str, Field(min_length=1)]
+    experiment: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Field(min_length=1)]
+
+
+class Gate(Section):
+    min_tversky: Share
+    min_tversky_low: Share
+    min_patients: Count
+
+
+class Params(Section):
+    fetch: Fetch
+    ingest: Ingest
+    validate_: Validate = Field(alias="validate")
+    split: Split
+    train: Train
+    evaluate: Evaluate
+    report: Report
+    register_: Register = Field(alias="register")
+    gate: Gate
+
+
+def load(path: Path) -> Params:
+    """Read and check the parameters.
+
+    Raises:
+        GliaflowError: the file is missing or no YAML, a key is unknown or missing, or a
+            value is out of range; the sentence gives the key, what was found and what is
+            allowed.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise GliaflowError(
+            f"{path} is not there; call gliaflow and dvc in the folder of the repository"
+        ) from None
+    except yaml.YAMLError as error:
+        raise GliaflowError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    return parse(raw, name=path.name)
+
+
+def parse(raw: Any, *, name: str = "params.yaml") -> Params:
+    """Check parameters that were read already; see `load`."""
+    if not isinstance(raw, dict):
+        raise GliaflowError(f"{name} holds no sections; take it from the repository again")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise GliaflowError(f"{name}: {_sentence(error.errors()[0])}") from error
+
+
+def _sentence(error: Any) -> str:
+    keys = [str(part) for part in error["loc"]]
+    key = ".".join(keys)
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(keys[:-1])
+        near = difflib.get_close_matches(keys[-1], known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known there: {', '.join(known)}"
+        return f"the key {key} is not known; {hint}"
+    if error["type"] == "missing":
+        return f"the key {key} is missing; add it, or take the file from the repository again"
+    allowed = error["msg"].removeprefix("Value error, ").replace("Input should be ", "")
+    if error["type"] == "value_error":
+        return f"{key}: {allowed}"
+    return f"{key} is {error['input']!r}; allowed: {allowed}"
+
+
+def _known_keys(section: list[str]) -> list[str]:
+    model: type[BaseModel] = Params
+    for key in section:
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        model = fields[key].annotation  # type: ignore[assignment]
+    return [field.alias or name for name, field in model.model_fields.items()]
