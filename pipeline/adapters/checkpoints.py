@@ -1,0 +1,85 @@
+"""A training's state on disk after each epoch, so that what was killed goes on.
+
+Lies outside the outs of dvc.yaml, which DVC deletes before a stage runs.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.adapters import files
+from pipeline.domain import schedule
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The last finished epoch.
+
+    variables: of model and optimizer. best: those of the best epoch so far.
+    rows: the curves up to here, one mapping an epoch.
+    """
+
+    variables: list[np.ndarray]
+    best: list[np.ndarray]
+    state: schedule.State
+    rows: list[dict[str, Any]]
+
+
+class Store:
+    """Checkpoints of one training, named by a digest of all that shapes it.
+
+    Args:
+        root: folder for all trainings; what other digests left in it is removed when this
+            one writes its first checkpoint.
+        digest: another one never sees these checkpoints.
+    """
+
+    def __init__(self, root: Path, digest: str):
+        self._root = root
+        self._folder = root / digest[:16]
+
+    def load(self) -> Checkpoint | None:
+        """The last checkpoint, None where there is none or it was not written whole."""
+        try:
+            note = json.loads((self._folder / "state.json").read_text())
+            return Checkpoint(
+                variables=_read(self._folder / note["last"]),
+                best=_read(self._folder / note["best"]),
+                state=schedule.State(**note["state"]),
+                rows=note["rows"],
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def save(
+        self, variables: Sequence[np.ndarray], state: schedule.State, rows: list[dict[str, Any]]
+    ) -> None:
+        """Write an epoch; the note that names its files is replaced last, in one step."""
+        if not self._folder.exists():
+            shutil.rmtree(self._root, ignore_errors=True)
+        epoch = rows[-1]["epoch"]
+        note = {
+            "last": f"epoch-{epoch}.npz",
+            "best": f"epoch-{state.best_epoch}.npz",
+            "state": asdict(state),
+            "rows": rows,
+        }
+        with files.replacing(self._folder / note["last"]) as beside, beside.open("wb") as stream:
+            np.savez(stream, *variables)
+        files.write_text(self._folder / "state.json", json.dumps(note))
+        for path in self._folder.glob("epoch-*.npz"):
+            if path.name not in (note["last"], note["best"]):
+                path.unlink()
+
+    def clear(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _read(path: Path) -> list[np.ndarray]:
+    with np.load(path) as stored:
+        return [stored[f"arr_{i}"] for i in range(len(stored.files))]

@@ -1,0 +1,134 @@
+"""A patient's tif files, paired, decoded and described: rows of the manifest, and arrays."""
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.adapters import files
+from pipeline.adapters.arrays import Scan
+from pipeline.domain import scans
+
+COLUMNS = (
+    "patient", "site", "slice", "file", "mask_file", "sha256", "mask_sha256", "pixels",
+    "height", "width", "channels", "dtype", "pre_mean", "flair_mean", "post_mean", "blank",
+    "missing", "mask_height", "mask_width", "mask_channels", "mask_dtype", "mask_values",
+    "tumour_pixels", "unreadable", "misnamed", "numbering", "same_image_as",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What was found: a row for every slice, and the arrays where every slice is sound."""
+
+    rows: list[dict[str, Any]]
+    scan: Scan | None
+
+
+def read(patient: str, paths: list[Path], *, root: Path, needs_masks: bool = True) -> Patient:
+    """Read all files of a patient.
+
+    Args:
+        paths: its tif files; files of equal name and content (from two batches) count once.
+        root: what the manifest's file names are relative to.
+        needs_masks: without, slices that have no mask are sound as well.
+
+    Returns:
+        Rows sorted by slice number, each with every fact of `COLUMNS` that is known.
+    """
+    pairs, rows = _pairs(patient, paths, root)
+    images, masks = [], []
+    for number, image_path, mask_path in pairs:
+        row, image, mask = _slice(patient, number, image_path, mask_path, root)
+        rows.append(row)
+        images.append(image)
+        masks.append(mask)
+    rows.sort(key=lambda row: (row["slice"] is None, row["slice"], row["file"] or ""))
+    fault = scans.numbering_fault(row["slice"] for row in rows if row["slice"] is not None)
+    if rows and fault:
+        rows[0]["numbering"] = fault
+    sound = not fault and not any(row["unreadable"] or row["misnamed"] for row in rows)
+    return Patient(rows, _stack(images, masks, needs_masks) if sound else None)
+
+
+def _pairs(
+    patient: str, paths: list[Path], root: Path
+) -> tuple[list[tuple[int, Path | None, Path | None]], list[dict[str, Any]]]:
+    """Images with their masks by number, sorted; and rows for files whose names do not fit."""
+    images: dict[int, list[Path]] = defaultdict(list)
+    masks: dict[int, list[Path]] = defaultdict(list)
+    strays = []
+    for path in sorted(paths):
+        name = scans.parse_name(path.name)
+        if name is None or name.patient != patient:
+            strays.append(_row(patient, None, file=str(path.relative_to(root)), misnamed=path.name))
+            continue
+        same = (masks if name.is_mask else images)[name.slice]
+        if not any(path.read_bytes() == other.read_bytes() for other in same):
+            same.append(path)
+    pairs = []
+    for number in sorted({*images, *masks}):
+        some, others = images[number] or [None], masks[number] or [None]
+        for i in range(max(len(some), len(others))):
+            pairs.append((number, some[min(i, len(some) - 1)], others[min(i, len(others) - 1)]))
+    return pairs, strays
+
+
+def _slice(
+    patient: str, number: int, image_path: Path | None, mask_path: Path | None, root: Path
+) -> tuple[dict[str, Any], np.ndarray | None, np.ndarray | None]:
+    row = _row(patient, number)
+    image = mask = None
+    reasons = []
+    if image_path is not None:
+        content = image_path.read_bytes()
+        row |= {"file": str(image_path.relative_to(root)), "sha256": _sha256(content)}
+        image, reason = _decode(content)
+        reasons += [f"image: {reason}"] if reason else []
+        if image is not None:
+            row |= scans.image_facts(image)
+            row["pixels"] = "" if scans.is_flat(image) else _sha256(image.tobytes())[:16]
+    if mask_path is not None:
+        content = mask_path.read_bytes()
+        row |= {"mask_file": str(mask_path.relative_to(root)), "mask_sha256": _sha256(content)}
+        mask, reason = _decode(content)
+        reasons += [f"mask: {reason}"] if reason else []
+        if mask is not None:
+            row |= scans.mask_facts(mask)
+    row["unreadable"] = "; ".join(reasons) or None
+    return row, image, mask
+
+
+def _stack(
+    images: list[np.ndarray | None], masks: list[np.ndarray | None], needs_masks: bool
+) -> Scan | None:
+    """One array each, None where slices differ in size or type, or one lacks its image or mask."""
+    if not images or any(image is None for image in images):
+        return None
+    shape = images[0].shape
+    if shape[2:] != (3,) or any(i.shape != shape or i.dtype != np.uint8 for i in images):
+        return None
+    if not needs_masks:
+        masks = [np.zeros(shape[:2], np.uint8) if mask is None else mask for mask in masks]
+    if any(mask is None or mask.shape != shape[:2] for mask in masks):
+        return None
+    return Scan(np.stack(images), np.stack(masks).astype(bool).astype(np.uint8))
+
+
+def _row(patient: str, number: int | None, **facts: Any) -> dict[str, Any]:
+    row = dict.fromkeys(COLUMNS)
+    return row | {"patient": patient, "site": scans.site_of(patient), "slice": number} | facts
+
+
+def _decode(content: bytes) -> tuple[np.ndarray | None, str]:
+    try:
+        return files.decode_image(content), ""
+    except ValueError as error:
+        return None, str(error)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

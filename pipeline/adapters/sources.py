@@ -1,0 +1,265 @@
+"""Where scans come from: a folder, Kaggle's zip, an S3 bucket, Kaggle itself.
+
+Finds the files of patients, each once, and hands them on as bytes. Does not decode them:
+a broken scan is copied as it is, and validation says so later.
+"""
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.errors import GliaflowError
+
+KAGGLE_SET = "mateuszbuda/lgg-mri-segmentation"
+TERMS = (
+    f"The scans of {KAGGLE_SET} come from The Cancer Imaging Archive (TCGA-LGG); treat them as "
+    "CC BY-NC-SA 4.0: non-commercial use, with attribution, and no attempt to identify patients."
+)
+CLINICAL = "data.csv"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of a source: `patient/name`, or the clinical table where patient is empty.
+
+    where: for messages. fingerprint: equal for equal content, within one source.
+    """
+
+    patient: str
+    name: str
+    where: str
+    depth: int
+    fingerprint: Callable[[], str]
+    read: Callable[[], bytes]
+
+
+def copy(source: str, into: Path, *, endpoint_url: str | None, max_gib: float) -> int:
+    """Copy the scans of a source to `into/<patient>/<file>`, bytes unchanged.
+
+    Args:
+        source: a folder, a zip, `s3://bucket/prefix`, or `kaggle`.
+        endpoint_url: of an S3 server that is not Amazon's.
+        max_gib: what a zip may expand to.
+
+    Returns:
+        How many files were copied.
+
+    Raises:
+        GliaflowError: the source is not there, refuses, holds no scans, holds a patient
+            twice with different content, or is a zip that is broken, climbs out or is too large.
+    """
+    if source == "kaggle":
+        source = str(_kaggle_folder())
+    if source.startswith("s3://"):
+        return _write(_in_bucket(source, endpoint_url), into, source, threads=16)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _write(_in_folder(path), into, source)
+    if not path.exists():
+        raise GliaflowError(
+            f"the source {source} is not there; expected a folder, a zip, s3://bucket/prefix or "
+            "kaggle: set it with `gliaflow use lgg --source PATH`"
+        )
+    if not zipfile.is_zipfile(path):
+        raise GliaflowError(f"the source {source} is neither a folder nor a zip; unpack it first")
+    with zipfile.ZipFile(path) as archive:
+        return _write(_in_zip(archive, path, max_gib), into, source)
+
+
+def once(files: Iterable[Found]) -> list[Found]:
+    """Keep each patient's files once, where a source holds copies of them (as Kaggle's zip does).
+
+    The copy nearest to the top stays.
+
+    Raises:
+        GliaflowError: two files of one patient and name differ.
+    """
+    kept: dict[tuple[str, str], Found] = {}
+    for file in sorted(files, key=lambda file: (file.depth, file.where)):
+        first = kept.setdefault((file.patient, file.name), file)
+        if file is first or not file.patient:
+            continue
+        if first.fingerprint() != file.fingerprint():
+            raise GliaflowError(
+                f"{first.where} and {file.where} are one slice of one patient with different "
+                "content; expected copies to be equal: take one of them out of the source"
+            )
+    return [kept[key] for key in sorted(kept)]
+
+
+def _write(files: Iterable[Found], into: Path, source: str, *, threads: int = 1) -> int:
+    chosen = once(files)
+    if not any(file.patient for file in chosen):
+        raise GliaflowError(
+            f"{source} holds no scans; expected <patient>/<patient>_<number>.tif, and "
+            "<patient>_<number>_mask.tif beside it"
+        )
+    for folder in {file.patient for file in chosen}:
+        (into / folder).mkdir(parents=True, exist_ok=True)
+
+    def save(file: Found) -> None:
+        (into / file.patient / file.name).write_bytes(file.read())
+
+    if threads == 1:
+        for file in chosen:
+            save(file)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(save, chosen))
+    return len(chosen)
+
+
+def _place(path: PurePosixPath) -> tuple[str, str] | None:
+    """(patient, name) of a path inside a source, None for what is no scan."""
+    if path.suffix.lower() in {".tif", ".tiff"} and len(path.parts) > 1:
+        return path.parent.name, path.name
+    return ("", CLINICAL) if path.name == CLINICAL else None
+
+
+def _in_folder(root: Path) -> Iterator[Found]:
+    # A folder that holds the slices of one patient directly is taken as that patient.
+    base = root.resolve().parent if any(root.glob("*.tif")) else root.resolve()
+    for path in sorted(root.resolve().rglob("*")):
+        inside = path.relative_to(base)
+        place = _place(PurePosixPath(*inside.parts))
+        if place is None or not path.is_file():
+            continue
+        yield Found(
+            *place,
+            where=str(path),
+            depth=len(inside.parts),
+            fingerprint=lambda path=path: hashlib.sha256(path.read_bytes()).hexdigest(),
+            read=path.read_bytes,
+        )
+
+
+def _in_zip(archive: zipfile.ZipFile, path: Path, max_gib: float) -> Iterator[Found]:
+    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    for entry in entries:
+        inside = PurePosixPath(entry.filename.replace("\\", "/"))
+        if inside.is_absolute() or ".." in inside.parts or ":" in inside.parts[0]:
+            raise GliaflowError(
+                f"{path}: the entry {entry.filename!r} climbs out of the folder it is unpacked "
+                "to; nothing was unpacked: get the zip again from where it should come from"
+            )
+    total_gib = sum(entry.file_size for entry in entries) / 2**30
+    if total_gib > max_gib:
+        raise GliaflowError(
+            f"{path} expands to {total_gib:.1f} GiB; allowed: {max_gib:g} (fetch.max_gib in "
+            "params.yaml); nothing was unpacked"
+        )
+    for entry in entries:
+        inside = PurePosixPath(entry.filename)
+        place = _place(inside)
+        if place is not None:
+            yield Found(
+                *place,
+                where=f"{path}:{entry.filename}",
+                depth=len(inside.parts),
+                fingerprint=lambda entry=entry: f"{entry.CRC:08x} {entry.file_size}",
+                read=lambda entry=entry: _unzip(archive, entry, path),
+            )
+
+
+def _unzip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> bytes:
+    try:
+        return archive.read(entry)
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        raise GliaflowError(
+            f"{path}: the entry {entry.filename} cannot be unpacked ({error}); get the zip again"
+        ) from error
+
+
+def _in_bucket(source: str, endpoint_url: str | None) -> Iterator[Found]:
+    bucket, _, prefix = source.removeprefix("s3://").partition("/")
+    prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+    with _s3_sentences(source, endpoint_url):
+        client = _s3_client(endpoint_url)
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        listed = [item for page in pages for item in page.get("Contents", [])]
+    for item in listed:
+        inside = PurePosixPath(item["Key"].removeprefix(prefix))
+        place = _place(inside)
+        if place is not None:
+            yield Found(
+                *place,
+                where=f"s3://{bucket}/{item['Key']}",
+                depth=len(inside.parts),
+                fingerprint=lambda item=item: f"{item['ETag']} {item['Size']}",
+                read=lambda item=item: _object(client, bucket, item, source, endpoint_url),
+            )
+
+
+def _object(
+    client: Any, bucket: str, item: dict[str, Any], source: str, endpoint_url: str | None
+) -> bytes:
+    with _s3_sentences(source, endpoint_url):
+        content = client.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
+    if len(content) != item["Size"]:
+        raise GliaflowError(
+            f"s3://{bucket}/{item['Key']} came with {len(content)} bytes; expected "
+            f"{item['Size']}: run it again"
+        )
+    return bytes(content)
+
+
+def _s3_client(endpoint_url: str | None) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    settings = Config(
+        retries={"max_attempts": 4, "mode": "standard"},
+        connect_timeout=10,
+        read_timeout=60,
+        max_pool_connections=16,
+    )
+    return boto3.client("s3", endpoint_url=endpoint_url, config=settings)
+
+
+class _s3_sentences:
+    """Turns what boto3 raises into one sentence that says whether to look at address, key or name."""
+
+    def __init__(self, source: str, endpoint_url: str | None):
+        self.source = source
+        self.at = f" at {endpoint_url}" if endpoint_url else ""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+        if isinstance(error, NoCredentialsError):
+            raise GliaflowError(
+                f"{self.source}: no credentials were found; set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            ) from error
+        if isinstance(error, ClientError):
+            code = error.response.get("Error", {}).get("Code", "?")
+            raise GliaflowError(
+                f"{self.source}: the server{self.at} refused with {code}; check the bucket's name "
+                "and that these credentials may list and read it"
+            ) from error
+        if isinstance(error, BotoCoreError):
+            raise GliaflowError(
+                f"{self.source}: no answer{self.at} ({' '.join(str(error).split())}); check "
+                "fetch.endpoint_url in params.yaml and the network"
+            ) from error
+
+
+def _kaggle_folder() -> Path:
+    print(TERMS, flush=True)
+    import kagglehub
+
+    try:
+        return Path(kagglehub.dataset_download(KAGGLE_SET))
+    except Exception as error:  # kagglehub raises what its HTTP client raises
+        raise GliaflowError(
+            f"{KAGGLE_SET} did not come from Kaggle ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]}); log in (KAGGLE_USERNAME and KAGGLE_KEY, or "
+            "~/.kaggle/kaggle.json), or download the zip by hand and give its path with --source"
+        ) from error

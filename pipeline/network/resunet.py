@@ -1,0 +1,111 @@
+"""The ResUNet of the published system: raw uint8 slices in, probabilities out.
+
+B slices, H x W pixels, 3 channels (pre-contrast, FLAIR, post-contrast). Standard Keras
+layers alone, so that a saved model loads wherever Keras is, without this project.
+"""
+
+from collections.abc import Sequence
+
+import keras
+from keras import layers
+
+from pipeline.errors import GliaflowError
+
+# Batch statistics are averaged over some ten steps rather than Keras's hundred: an epoch of
+# a few dozen steps would otherwise be judged by averages of the epochs before it.
+MOMENTUM = 0.9
+
+
+def build(
+    *, image_size: int, filters: Sequence[int], height: int, width: int
+) -> keras.Model:
+    """Draw the network.
+
+    Args:
+        image_size: side in pixels, a multiple of 16, of what the network itself works on.
+            Larger slices are averaged down on the way in and probabilities brought back to
+            their size on the way out, both inside the model.
+        filters: five widths, from the full resolution to the bottom. 16, 32, 64, 128, 256
+            are the published ones: 1,210,513 parameters.
+        height, width: size in pixels of the slices that come in.
+
+    Returns:
+        A model that maps (B, height, width, 3) uint8, 0 to 255, to (B, height, width, 1)
+        float32 probability of tumour, in [0, 1].
+
+    Raises:
+        GliaflowError: see `shrink_factor`.
+    """
+    factor = shrink_factor(image_size=image_size, height=height, width=width)
+    slices = keras.Input((height, width, 3), dtype="uint8", name="slices")
+    x = layers.Rescaling(1 / 255, name="rescale")(slices)
+    if factor > 1:
+        x = layers.AveragePooling2D(factor, name="shrink")(x)
+    x = _probability(x, filters)
+    if factor > 1:
+        x = layers.UpSampling2D(factor, interpolation="bilinear", name="grow")(x)
+    return keras.Model(slices, x, name="resunet")
+
+
+def shrink_factor(*, image_size: int, height: int, width: int) -> int:
+    """How many pixels of a slice make one of the network's, along each side.
+
+    Raises:
+        GliaflowError: the slices are not square, or their side is no multiple of `image_size`.
+    """
+    if height != width or height % image_size:
+        fitting = [height // n for n in (1, 2, 4, 8) if height % (16 * n) == 0]
+        raise GliaflowError(
+            f"train.image_size is {image_size} and the slices are {height}x{width} px; "
+            f"expected square slices and a size that divides theirs: set one of {fitting}"
+        )
+    return height // image_size
+
+
+def _probability(x, filters: Sequence[int]):
+    top, *down, bottom = filters
+    x = _opening(x, top)
+    skips = [x]
+    for depth, width in enumerate(down, start=1):
+        x = layers.MaxPooling2D(2, name=f"pool_{depth}")(x)
+        x = _residual_block(x, width, name=f"down_{depth}")
+        skips.append(x)
+    x = layers.MaxPooling2D(2, name="pool_bottom")(x)
+    x = _residual_block(x, bottom, name="bottom")
+    for depth, (skip, width) in reversed(list(enumerate(zip(skips, [top, *down], strict=True)))):
+        x = layers.UpSampling2D(2, interpolation="nearest", name=f"up_{depth}")(x)
+        x = layers.Concatenate(name=f"join_{depth}")([x, skip])
+        x = _residual_block(x, width, name=f"rise_{depth}")
+    return layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name="probability")(x)
+
+
+def _opening(x, width: int):
+    for step in (1, 2):
+        x = _convolution(x, width, 3, name=f"open_{step}", activation="relu")
+        x = layers.BatchNormalization(momentum=MOMENTUM, name=f"open_{step}_norm")(x)
+    return x
+
+
+def _residual_block(x, width: int, *, name: str):
+    """1x1 and 3x3 convolutions beside a 1x1 shortcut, each normalised, added, cut at zero."""
+    main = _convolution(x, width, 1, name=f"{name}_narrow")
+    main = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_narrow_norm")(main)
+    main = layers.Activation("relu", name=f"{name}_narrow_relu")(main)
+    main = _convolution(main, width, 3, name=f"{name}_wide")
+    main = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_wide_norm")(main)
+    short = _convolution(x, width, 1, name=f"{name}_short")
+    short = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_short_norm")(short)
+    return layers.Activation("relu", name=f"{name}_relu")(
+        layers.Add(name=f"{name}_add")([main, short])
+    )
+
+
+def _convolution(x, width: int, side: int, *, name: str, activation: str | None = None):
+    return layers.Conv2D(
+        width,
+        side,
+        padding="same",
+        activation=activation,
+        kernel_initializer="he_normal",
+        name=name,
+    )(x)

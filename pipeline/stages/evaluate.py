@@ -1,0 +1,172 @@
+"""Score the model on patients it was not trained on: every patient, and what follows for all."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.adapters import arrays, files, model_files, predictions, progress, tables
+from pipeline.domain import metrics
+from pipeline.domain.scans import missing_sequences
+from pipeline.network import inference
+from pipeline.params import Evaluate, Params
+
+BATCH = 16
+SCORES = ("tversky", "dice", "sensitivity", "precision")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A patient's row of patients.csv, its cut masks, and its tumour slices for the seed Tversky.
+
+    predicted: (S, H, W) bool. truth, probability: (T, H, W), tumour slices alone.
+    """
+
+    row: dict[str, Any]
+    predicted: np.ndarray
+    truth: np.ndarray
+    probability: np.ndarray
+
+
+def run(
+    params: Params,
+    *,
+    scans: Path,
+    manifest: Path,
+    quarantine: Path,
+    splits: Path,
+    model: Path,
+    scores: Path,
+    patients: Path,
+    predicted: Path,
+) -> None:
+    """Write metrics.json, patients.csv and the predicted masks of the splits that are evaluated."""
+    wanted = params.evaluate
+    accepted = tables.accepted(manifest, quarantine)
+    rows = tables.with_split(accepted, splits)
+    rows = rows[rows.split.isin(wanted.splits)]
+    found = list(_score(rows, accepted, model_files.load(model), wanted, scans=scans))
+    table = pd.DataFrame([one.row for one in found])
+    files.write_table(patients, table)
+    predictions.save(
+        predicted, {f"{one.row['split']}/{one.row['patient']}": one.predicted for one in found}
+    )
+    summary = _summary(table, found, wanted)
+    files.write_json(scores, summary)
+    _say(summary)
+
+
+def _score(
+    rows: pd.DataFrame, accepted: pd.DataFrame, model: Any, wanted: Evaluate, *, scans: Path
+) -> Iterator[Scored]:
+    bounds = metrics.terciles(accepted.groupby("patient").tumour_pixels.sum().to_numpy())
+    groups = list(rows.groupby(["split", "patient"]))
+    for (split, patient), own in progress.track(groups, total=len(groups), label="evaluating"):
+        scan = arrays.open_scan(scans, patient)
+        positions = own.position.to_numpy()
+        probability = inference.probabilities(model, scan.images[positions], batch=BATCH)
+        truth = scan.masks[positions].astype(bool)
+        row = {"patient": patient, "split": split, "site": own.site.iloc[0]}
+        row |= _facts(truth, probability >= wanted.threshold, wanted.missed_weight)
+        row |= _groups(own, bounds)
+        with_tumour = truth.any(axis=(1, 2))
+        yield Scored(
+            row, probability >= wanted.threshold, truth[with_tumour], probability[with_tumour]
+        )
+
+
+def _facts(truth: np.ndarray, predicted: np.ndarray, missed_weight: float) -> dict[str, Any]:
+    found = metrics.overlap(truth, predicted)
+    free = ~truth.any(axis=(1, 2))
+    return {
+        "tversky": round(metrics.tversky(found, missed_weight=missed_weight), 6),
+        "dice": round(metrics.dice(found), 6),
+        "sensitivity": round(metrics.sensitivity(found), 6),
+        "precision": round(metrics.precision(found), 6),
+        "slices": len(truth),
+        "tumour_slices": int((~free).sum()),
+        "tumour_pixels": found.tumour,
+        "predicted_pixels": found.predicted,
+        "false_alarm_slices": int((predicted.any(axis=(1, 2)) & free).sum()),
+    }
+
+
+def _groups(own: pd.DataFrame, bounds: tuple[float, float]) -> dict[str, str]:
+    missing = missing_sequences(own.missing.fillna(""))
+    return {
+        "missing": missing or "none",
+        "size_group": metrics.size_group(own.tumour_pixels.sum(), bounds),
+    }
+
+
+def _summary(table: pd.DataFrame, found: list[Scored], wanted: Evaluate) -> dict[str, Any]:
+    """What metrics.json holds; a split without patients is left out."""
+    summary: dict[str, Any] = {
+        split: _split_summary(table[table.split == split], wanted)
+        for split in wanted.splits
+        if (table.split == split).any()
+    }
+    test = [one for one in found if one.row["split"] == "test"]
+    if test:
+        mean, batches = metrics.seed_tversky(
+            np.concatenate([one.truth for one in test]),
+            np.concatenate([one.probability for one in test]),
+            missed_weight=wanted.missed_weight,
+        )
+        summary["seed_tversky"] = {"mean": round(mean, 6), "batches": batches}
+    summary["groups"] = _group_summary(table[table.split == "test"], wanted)
+    return summary
+
+
+def _split_summary(table: pd.DataFrame, wanted: Evaluate) -> dict[str, Any]:
+    summary = {score: _interval(table[score], wanted) for score in SCORES}
+    free = (table.slices - table.tumour_slices).to_numpy()
+    if free.sum() > 0:
+        alarms = metrics.bootstrap_share(
+            table.false_alarm_slices.to_numpy(),
+            free,
+            resamples=wanted.resamples,
+            seed=wanted.seed,
+        )
+        summary["false_alarms"] = _rounded(alarms, "slices")
+    return summary
+
+
+def _group_summary(test: pd.DataFrame, wanted: Evaluate) -> dict[str, Any]:
+    labels = {"site": "site", "tumour size": "size_group", "missing sequence": "missing"}
+    groups: dict[str, Any] = {name: {} for name in labels}
+    columns = {name: list(test[column]) for name, column in labels.items()}
+    for grouping, group, belongs in metrics.members(columns):
+        groups[grouping][group] = {
+            score: _interval(test[score][belongs], wanted) for score in ("tversky", "dice")
+        }
+    return groups
+
+
+def _interval(values: pd.Series, wanted: Evaluate) -> dict[str, Any]:
+    interval = metrics.bootstrap_mean(
+        values.to_numpy(), resamples=wanted.resamples, seed=wanted.seed
+    )
+    return _rounded(interval, "patients")
+
+
+def _rounded(interval: metrics.Interval, of: str) -> dict[str, Any]:
+    return {
+        "mean": round(interval.mean, 6),
+        "low": round(interval.low, 6),
+        "high": round(interval.high, 6),
+        of: interval.count,
+    }
+
+
+def _say(summary: dict[str, Any]) -> None:
+    for split in ("validation", "test"):
+        if split in summary:
+            score = summary[split]["tversky"]
+            print(
+                f"evaluate: {split} Tversky {score['mean']:.4f} "
+                f"({score['low']:.4f} to {score['high']:.4f}, {score['patients']} patients)"
+            )

@@ -1,0 +1,75 @@
+"""Turn the files of every patient into arrays, and describe every slice in the manifest."""
+
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.adapters import arrays, files, progress, scan_files
+from pipeline.errors import GliaflowError
+from pipeline.params import Params
+
+INTEGERS = (
+    "slice", "height", "width", "channels", "mask_height", "mask_width", "mask_channels",
+    "tumour_pixels",
+)  # fmt: skip
+
+
+def run(params: Params, *, raw: Path, scans: Path, manifest: Path) -> None:
+    """Read `raw/<batch>/<patient>/*.tif`; write `scans/<patient>/` and one row a slice."""
+    patients = _patients(raw)
+    if not patients:
+        raise GliaflowError(f"{raw} holds no scans; run `dvc repro fetch`")
+    scans.mkdir(parents=True, exist_ok=True)
+    read = partial(_read, root=raw, scans=scans)
+    found = progress.spread(
+        read, sorted(patients.items()), workers=params.ingest.workers, label="reading patients"
+    )
+    table = _table([row for rows in found for row in rows])
+    files.write_table(manifest, table)
+    print(
+        f"ingest: {table.patient.nunique()} patients, {len(table)} slices, "
+        f"{int((table.tumour_pixels > 0).sum())} with tumour, "
+        f"{int(table.unreadable.notna().sum())} unreadable"
+    )
+
+
+def _patients(raw: Path) -> dict[str, list[Path]]:
+    """The tif files of each patient, from all batches together."""
+    found = defaultdict(list)
+    for path in sorted(raw.glob("*/*/*")):
+        if path.suffix.lower() in {".tif", ".tiff"}:
+            found[path.parent.name].append(path)
+    return found
+
+
+def _read(item: tuple[str, list[Path]], *, root: Path, scans: Path) -> list[dict[str, Any]]:
+    patient, paths = item
+    read = scan_files.read(patient, paths, root=root)
+    if read.scan is not None:
+        arrays.save(scans, patient, read.scan)
+    return read.rows
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=list(scan_files.COLUMNS))
+    table = table.astype(dict.fromkeys(INTEGERS, "Int64"))
+    table["same_image_as"] = _same_image(table)
+    return table
+
+
+def _same_image(table: pd.DataFrame) -> pd.Series:
+    """For each slice the other patients that hold the very same pixels, blank between."""
+    known = table.pixels.where(table.pixels != "")
+    owners = table.assign(pixels=known).groupby("pixels").patient.unique()
+    shared = {pixels: set(names) for pixels, names in owners.items() if len(names) > 1}
+    return pd.Series(
+        [
+            " ".join(sorted(shared[pixels] - {patient})) if pixels in shared else None
+            for pixels, patient in zip(known, table.patient, strict=True)
+        ],
+        index=table.index,
+        dtype=object,
+    )
