@@ -7,6 +7,7 @@ history.csv afterwards.
 import importlib.util
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -35,43 +36,45 @@ class _Live:
         if self._client is None:
             return
         try:
-            self._client.log_batch(self._run_id, metrics=curve_metrics(rows))
+            send(self._client, self._run_id, rows)
         except Exception as error:  # whatever the server does, training goes on
             _warn(error)
             self._client = None
 
 
 @contextmanager
-def live(settings_of: Register, *, digest: str, settings: dict[str, Any]) -> Iterator[Log]:
+def live(settings: Register, *, digest: str) -> Iterator[Log]:
     """A log that sends curves to the run of this training, made new or found again by digest."""
     if importlib.util.find_spec("mlflow") is None:
         yield _Silent()
         return
     try:
-        log: Log = _open(settings_of, digest, settings)
+        log: Log = _open(settings, digest)
     except Exception as error:  # whatever the server does, training goes on
         _warn(error)
         log = _Silent()
     yield log
 
 
-def tracking_uri(settings_of: Register) -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or settings_of.tracking_uri
+def tracking_uri(settings: Register) -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or settings.tracking_uri
 
 
-def curve_metrics(rows: list[dict[str, Any]]) -> list[Any]:
-    """Rows of the curves as MLflow takes them, the epoch as step."""
-    import time
-
+def send(client: Any, run_id: str, rows: list[dict[str, Any]]) -> None:
+    """Log epochs to a run, the epoch as step; what the run holds already is left out."""
     from mlflow.entities import Metric
 
+    there = {metric.step for metric in client.get_metric_history(run_id, "val_tversky")}
     now = int(time.time() * 1000)
-    return [
+    metrics = [
         Metric(name, float(value), now, int(row["epoch"]))
         for row in rows
+        if row["epoch"] not in there
         for name, value in row.items()
         if name != "epoch"
     ]
+    for start in range(0, len(metrics), 1000):
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
 
 
 def experiment_id(client: Any, name: str) -> str:
@@ -87,16 +90,14 @@ def find_run(client: Any, experiment: str, tag: str, value: str) -> Any:
     return runs[0] if runs else None
 
 
-def _open(settings_of: Register, digest: str, settings: dict[str, Any]) -> _Live:
+def _open(settings: Register, digest: str) -> _Live:
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri(settings_of))
-    run = find_run(client, settings_of.experiment, TRAINING_TAG, digest)
+    client = MlflowClient(tracking_uri(settings))
+    run = find_run(client, settings.experiment, TRAINING_TAG, digest)
     if run is None:
-        experiment = experiment_id(client, settings_of.experiment)
+        experiment = experiment_id(client, settings.experiment)
         run = client.create_run(experiment, run_name="training", tags={TRAINING_TAG: digest})
-        for name, value in settings.items():
-            client.log_param(run.info.run_id, f"train.{name}", value)
     return _Live(client, run.info.run_id)
 
 

@@ -8,7 +8,6 @@ import base64
 import io
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from numbers import Real
@@ -92,18 +91,19 @@ def render(
     Returns:
         HTML that asks the network for nothing.
     """
+    best = history.dropna(subset=["val_tversky"]).sort_values(
+        "val_tversky", ascending=False, kind="stable"
+    )
     worst_first = sorted(pictured, key=lambda one: (math.isnan(one.tversky), one.tversky))
     return _template().render(
         slot_start=Markup(SLOT_START),
         slot_end=Markup(SLOT_END),
         metrics=metrics,
-        patients=_worst_first(patients),
+        patients=patients.sort_values(["tversky", "patient"]).to_dict("records"),
         curves=[Markup(_curve_svg(history, title)) for title in _CURVES] if len(history) else [],
-        best=_best_epoch(history),
+        best=best[:1].to_dict("records"),
         quarantine=quarantine.to_dict("records"),
-        pictured=[
-            vars(one) | {"slices": [_slice(each) for each in one.slices]} for one in worst_first
-        ],
+        pictured=[vars(one) | {"slices": [*map(_slice, one.slices)]} for one in worst_first],
         places={one.patient: place for place, one in enumerate(worst_first, start=1)},
         counts=counts,
         settings=settings,
@@ -163,7 +163,7 @@ def _curve_svg(history: pd.DataFrame, title: str) -> str:
     return svg
 
 
-def _figure(history: pd.DataFrame, titles: Sequence[str], *, inches: tuple[float, float]) -> Any:
+def _figure(history: pd.DataFrame, titles: list[str], *, inches: tuple[float, float]) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=inches, layout="constrained")
@@ -176,10 +176,9 @@ def _figure(history: pd.DataFrame, titles: Sequence[str], *, inches: tuple[float
 def _draw(axes: Any, history: pd.DataFrame, title: str) -> None:
     marker = "o" if len(history) == 1 else None
     for column, look in _CURVES[title].items():
-        if column in history:
-            axes.plot(history["epoch"], history[column], marker=marker, **look)
+        axes.plot(history["epoch"], history[column], marker=marker, **look)
     if title == "Learning rate":
-        _name_rates(axes, history)
+        _name_rates(axes, sorted({rate for rate in history["learning_rate"] if rate > 0}))
     else:
         axes.set_ylim(0, 1 if title == "Validation Tversky" else None)
     if title == "Loss":
@@ -192,25 +191,13 @@ def _draw(axes: Any, history: pd.DataFrame, title: str) -> None:
     axes.spines[["left", "bottom"]].set_color(_INK)
 
 
-def _name_rates(axes: Any, history: pd.DataFrame) -> None:
+def _name_rates(axes: Any, rates: list[float]) -> None:
     """A logarithmic axis whose ticks are the rates that were used, six at most."""
-    rates = sorted({rate for rate in history.get("learning_rate", ()) if rate > 0})
     if rates:
-        axes.set_yscale("log")
         shown = rates[:: -(-len(rates) // 6)]
+        axes.set_yscale("log")
         axes.set_yticks(shown, [f"{rate:.2g}" for rate in shown])
         axes.set_yticks([], minor=True)
-
-
-def _best_epoch(history: pd.DataFrame) -> dict | None:
-    """The first epoch with the highest validation Tversky; None where none was measured."""
-    measured = history.dropna(subset=["val_tversky"]) if "val_tversky" in history else history[:0]
-    return None if measured.empty else measured.loc[measured["val_tversky"].idxmax()].to_dict()
-
-
-def _worst_first(patients: pd.DataFrame) -> list[dict]:
-    """Rows by Tversky, lowest first; without a score last."""
-    return patients.sort_values(["tversky", "patient"]).to_dict("records") if len(patients) else []
 
 
 def _slice(one: Slice) -> dict:
@@ -218,8 +205,6 @@ def _slice(one: Slice) -> dict:
     found = overlap(one.truth, one.predicted)
     return {
         "number": one.number,
-        "height": one.image.shape[0],
-        "width": one.image.shape[1],
         "found": found,
         "dice": dice(found),
         "flair": _data_uri(one.image[..., FLAIR], "webp"),

@@ -34,7 +34,8 @@ def read(patient: str, paths: list[Path], *, root: Path, needs_masks: bool = Tru
     Args:
         paths: its tif files; files of equal name and content (from two batches) count once.
         root: what the manifest's file names are relative to.
-        needs_masks: without, slices that have no mask are sound as well.
+        needs_masks: for training. Without (to predict), slices that have no mask are sound,
+            and so is a scan with gaps in its numbers.
 
     Returns:
         Rows sorted by slice number, each with every fact of `COLUMNS` that is known.
@@ -47,9 +48,10 @@ def read(patient: str, paths: list[Path], *, root: Path, needs_masks: bool = Tru
         images.append(image)
         masks.append(mask)
     rows.sort(key=lambda row: (row["slice"] is None, row["slice"], row["file"] or ""))
-    fault = scans.numbering_fault(row["slice"] for row in rows if row["slice"] is not None)
-    if rows and fault:
-        rows[0]["numbering"] = fault
+    numbers = [row["slice"] for row in rows if row["slice"] is not None]
+    if rows:
+        rows[0]["numbering"] = scans.numbering_fault(numbers) or None
+    fault = scans.numbering_fault(numbers) if needs_masks else scans.doubled(numbers)
     sound = not fault and not any(row["unreadable"] or row["misnamed"] for row in rows)
     return Patient(rows, _stack(images, masks, needs_masks) if sound else None)
 

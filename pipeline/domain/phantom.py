@@ -93,7 +93,7 @@ def draw(patient: str, *, slices: int, size_px: int, seed: int) -> Scan:
     ]
     site = _dice(seed, "site", site_of(patient))
     images = _scanned(site, _dice(seed, patient, "scanner"), _painted(layers), head)
-    images = _with_gaps(_dice(seed, patient, "protocol"), images, lesion.mask)
+    images = _with_gaps(_dice(seed, patient, "sequences"), images, lesion.mask)
     return Scan(patient, images, lesion.mask)
 
 

@@ -93,15 +93,20 @@ def mask_facts(mask: np.ndarray) -> dict[str, object]:
     }
 
 
+def doubled(numbers: Iterable[int]) -> list[int]:
+    """The numbers that appear more than once, sorted."""
+    listed = sorted(numbers)
+    return sorted({a for a, b in zip(listed, listed[1:], strict=False) if a == b})
+
+
 def numbering_fault(numbers: Iterable[int]) -> str:
     """What is wrong with a scan's slice numbers, empty where nothing is.
 
     They must run without gaps from 1, or from 0. Doubled numbers are told first.
     """
     listed = sorted(numbers)
-    doubled = sorted({a for a, b in zip(listed, listed[1:], strict=False) if a == b})
-    if doubled:
-        return f"slice {_few(doubled)} twice"
+    if doubled(listed):
+        return f"slice {_few(doubled(listed))} twice"
     start = 0 if listed and listed[0] == 0 else 1
     gaps = sorted(set(range(start, listed[-1] + 1)) - set(listed)) if listed else []
     return f"slice {_few(gaps)} not there" if gaps else ""

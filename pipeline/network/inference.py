@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+BATCH = 16  # slices at once; one shape is compiled
 
 def probabilities(model: keras.Model, images: np.ndarray, *, batch: int) -> np.ndarray:
     """Probability of tumour for every pixel.

@@ -14,7 +14,6 @@ from pipeline.domain.scans import missing_sequences
 from pipeline.network import inference
 from pipeline.params import Evaluate, Params
 
-BATCH = 16
 SCORES = ("tversky", "dice", "sensitivity", "precision")
 
 
@@ -67,7 +66,7 @@ def _score(
     for (split, patient), own in progress.track(groups, total=len(groups), label="evaluating"):
         scan = arrays.open_scan(scans, patient)
         positions = own.position.to_numpy()
-        probability = inference.probabilities(model, scan.images[positions], batch=BATCH)
+        probability = inference.probabilities(model, scan.images[positions], batch=inference.BATCH)
         truth = scan.masks[positions].astype(bool)
         row = {"patient": patient, "split": split, "site": own.site.iloc[0]}
         row |= _facts(truth, probability >= wanted.threshold, wanted.missed_weight)

@@ -10,8 +10,17 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.adapters import arrays, checkpoints, curves, files, model_files, progress, tables
-from pipeline.domain import lineage, schedule
+from pipeline.adapters import (
+    arrays,
+    checkpoints,
+    curves,
+    files,
+    model_files,
+    progress,
+    provenance,
+    tables,
+)
+from pipeline.domain import schedule
 from pipeline.errors import GliaflowError
 from pipeline.network import recipe, resunet
 from pipeline.params import Params, Train
@@ -41,9 +50,9 @@ def run(
         _slices(rows, name, wanted, scans=scans, factor=factor) for name in ("train", "validation")
     )
     recipe.make_repeatable(wanted.seed)
-    digest = _digest(params, manifest, splits)
+    digest = provenance.of_training(params, manifest=manifest, splits=splits)
     store = checkpoints.Store(checkpoint, digest)
-    with curves.live(params.register_, digest=digest, settings=wanted.model_dump()) as log:
+    with curves.live(params.register_, digest=digest) as log:
         network, found = _train(wanted, train, validation, store, log)
     whole = resunet.build(
         image_size=wanted.image_size, filters=wanted.filters, height=height, width=width
@@ -118,19 +127,6 @@ def _slices(
             f"change the shares in params.yaml: split"
         )
     return recipe.Slices(*arrays.load(scans, tables.positions(chosen), factor=factor))
-
-
-def _digest(params: Params, manifest: Path, splits: Path) -> str:
-    """Names a training by what shapes it, the code of the network included."""
-    code = sorted(Path(resunet.__file__).parent.glob("*.py"))
-    return lineage.of_mapping(
-        {
-            "code": lineage.of_files({path.name: path.read_bytes() for path in code}),
-            "manifest": files.sha256(manifest),
-            "splits": files.sha256(splits),
-            "params": params.train.model_dump(mode="json"),
-        }
-    )
 
 
 def _rules(wanted: Train) -> schedule.Rules:

@@ -1,0 +1,213 @@
+"""`gliaflow predict`: scans in, masks and volumes out. Works with or without masks beside them."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flows import publish
+from pipeline.adapters import (
+    files,
+    model_files,
+    overlays as pictures,
+    progress,
+    project,
+    scan_files,
+)
+from pipeline.domain import metrics, scans
+from pipeline.errors import GliaflowError
+from pipeline.network import inference
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model, what to call it, and the cut that its probabilities are meant for."""
+
+    model: Any
+    name: str
+    threshold: float
+    missed_weight: float
+
+
+def predict(scans_folder: Path, out: Path, *, model_file: Path | None, overlays: bool) -> str:
+    """Segment every patient of a folder.
+
+    Args:
+        scans_folder: holds `<patient>/<patient>_<n>.tif`, or is the folder of one patient.
+        out: new or empty. Gets `<patient>/<patient>_<n>_mask.tif`, slices.csv, patients.csv,
+            `overlays/<patient>/<patient>_<n>.png`, and refused.csv for what could not be read.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        GliaflowError: nothing to read, nothing that could be predicted, or `out` holds files.
+    """
+    patients = _patients(scans_folder)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise GliaflowError(f"{out} is there and not empty; give a new folder with --out")
+    loaded = _load(model_file)
+    slices, refused = [], []
+    found = _read_all(patients, scans_folder, loaded.model.inputs[0].shape[1:])
+    for patient in progress.track(found, total=len(patients), label="predicting"):
+        if patient.scan is None:
+            refused += _reasons(patient, loaded.model.inputs[0].shape[1:])
+            continue
+        slices += _predict_patient(patient, out, loaded, overlays)
+    out.mkdir(parents=True, exist_ok=True)
+    if refused:
+        files.write_table(out / "refused.csv", pd.DataFrame(refused))
+    if not slices:
+        raise GliaflowError(
+            f"no patient of {scans_folder} could be predicted; {out / 'refused.csv'} says why"
+        )
+    table = pd.DataFrame(slices)
+    files.write_table(out / "slices.csv", table.drop(columns=["hit"]).dropna(axis=1, how="all"))
+    files.write_table(out / "patients.csv", _by_patient(table, loaded.missed_weight))
+    left = len({row["patient"] for row in refused})
+    return (
+        f"{table.patient.nunique()} patients, {len(table)} slices, "
+        f"{int((table.tumour_pixels > 0).sum())} with tumour predicted by {loaded.name}; "
+        + (f"{left} patients could not be read: {out / 'refused.csv'}; " if left else "")
+        + f"see {out / 'patients.csv'}. Not for clinical use."
+    )
+
+
+def _patients(folder: Path) -> dict[str, list[Path]]:
+    if not folder.is_dir():
+        raise GliaflowError(f"{folder} is no folder; give one with <patient>/<patient>_<n>.tif")
+    found = defaultdict(list)
+    for path in sorted(folder.resolve().rglob("*")):
+        if path.suffix.lower() in {".tif", ".tiff"}:
+            found[path.parent.name].append(path)
+    if not found:
+        raise GliaflowError(f"{folder} holds no tif; expected <patient>/<patient>_<n>.tif in it")
+    return dict(found)
+
+
+def _load(model_file: Path | None) -> Loaded:
+    """The model of a file, or the champion of the project that we are in."""
+    own = project.find(Path.cwd())
+    evaluate = own.params().evaluate
+    if model_file is not None:
+        model, name = model_files.load(model_file), str(model_file)
+    else:
+        store = publish.open_registry(own)
+        champion = store.champion()
+        if champion is None:
+            raise GliaflowError(
+                "no version is in use yet; `gliaflow run` trains and judges one, or give a file "
+                "with --model"
+            )
+        model, name = store.load(champion), f"version {champion.version}"
+    return Loaded(model, name, evaluate.threshold, evaluate.missed_weight)
+
+
+@dataclass(frozen=True)
+class Read:
+    """A patient's files as they were read; scan is None where they cannot be predicted."""
+
+    name: str
+    rows: list[dict[str, Any]]
+    scan: scan_files.Scan | None
+    has_masks: np.ndarray
+
+
+def _read_all(
+    patients: dict[str, list[Path]], folder: Path, shape: tuple[int, ...]
+) -> Iterator[Read]:
+    for name, paths in sorted(patients.items()):
+        read = scan_files.read(name, paths, root=folder.resolve(), needs_masks=False)
+        fits = read.scan is not None and read.scan.images.shape[1:] == shape
+        has_masks = np.array([row["mask_file"] is not None for row in read.rows])
+        yield Read(name, read.rows, read.scan if fits else None, has_masks)
+
+
+def _reasons(patient: Read, shape: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Why a patient could not be predicted: a row for each file at fault."""
+    expected = "x".join(map(str, shape)) + " uint8, one image a number"
+    rows = []
+    for row in patient.rows:
+        size = tuple(row[key] for key in ("height", "width", "channels"))
+        fault = (
+            row["unreadable"]
+            or (row["misnamed"] and "the name does not fit its folder")
+            or (row["file"] is None and "a mask without image")
+            or ((size != shape or row["dtype"] != "uint8") and
+                f"{'x'.join(map(str, size))} {row['dtype']}")
+            or (row["numbering"] if "twice" in (row["numbering"] or "") else None)
+        )  # fmt: skip
+        if fault:
+            file = row["file"] or row["mask_file"]
+            rows.append(
+                {"patient": patient.name, "file": file, "found": fault, "expected": expected}
+            )
+    return rows or [
+        {"patient": patient.name, "file": "", "found": "slices of different sizes",
+         "expected": expected}
+    ]  # fmt: skip
+
+
+def _predict_patient(
+    patient: Read, out: Path, loaded: Loaded, with_overlays: bool
+) -> list[dict[str, Any]]:
+    assert patient.scan is not None
+    images, truth = patient.scan.images, patient.scan.masks.astype(bool)
+    probability = inference.probabilities(loaded.model, images, batch=inference.BATCH)
+    predicted = probability >= loaded.threshold
+    masks_to, pictures_to = out / patient.name, out / "overlays" / patient.name
+    masks_to.mkdir(parents=True)
+    if with_overlays:
+        pictures_to.mkdir(parents=True)
+    rows = []
+    for i, row in enumerate(patient.rows):
+        own_truth = truth[i] if patient.has_masks[i] else None
+        name = scans.file_name(patient.name, row["slice"], is_mask=True)
+        tif = files.encode_tif(predicted[i].astype(np.uint8) * 255)
+        (masks_to / name).write_bytes(tif)
+        if with_overlays:
+            picture = pictures.draw(images[i], predicted[i], own_truth)
+            pictures.save(pictures_to / f"{patient.name}_{row['slice']}.png", picture)
+        rows.append(_slice_row(patient.name, row, predicted[i], own_truth))
+    return rows
+
+
+def _slice_row(
+    patient: str, row: dict[str, Any], predicted: np.ndarray, truth: np.ndarray | None
+) -> dict[str, Any]:
+    return {
+        "patient": patient,
+        "slice": row["slice"],
+        "file": row["file"],
+        "tumour_pixels": int(np.count_nonzero(predicted)),
+        "true_pixels": None if truth is None else int(np.count_nonzero(truth)),
+        "hit": None if truth is None else int(np.count_nonzero(predicted & truth)),
+    }
+
+
+def _by_patient(slices: pd.DataFrame, missed_weight: float) -> pd.DataFrame:
+    """Volumes in pixels, and scores for patients all of whose slices came with masks."""
+    rows = []
+    for patient, own in slices.groupby("patient"):
+        row = {
+            "patient": patient,
+            "slices": len(own),
+            "tumour_slices": int((own.tumour_pixels > 0).sum()),
+            "tumour_pixels": int(own.tumour_pixels.sum()),
+        }
+        if own.true_pixels.notna().all():
+            hit = int(own.hit.sum())
+            found = metrics.Overlap(
+                hit, int(own.true_pixels.sum()) - hit, row["tumour_pixels"] - hit
+            )
+            row |= {
+                "true_pixels": found.tumour,
+                "tversky": round(metrics.tversky(found, missed_weight=missed_weight), 6),
+                "dice": round(metrics.dice(found), 6),
+            }
+        rows.append(row)
+    return pd.DataFrame(rows)

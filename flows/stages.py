@@ -1,0 +1,82 @@
+"""Runs one stage of dvc.yaml through DVC, passing its lines on as they come.
+
+Does not know Prefect.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import GliaflowError
+
+MARK = "gliaflow: "
+
+
+def repro(root: Path, stage: str, *, say: Callable[[str], None]) -> None:
+    """Bring one stage up to date; those it depends on must be so already.
+
+    Args:
+        root: of the checkout.
+        say: gets every line that DVC and the stage print.
+
+    Raises:
+        GliaflowError: the stage failed; with the stage's own sentence, where it gave one.
+    """
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
+    sentence, last = "", ""
+    with _group(command, root) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            line = line.rstrip()
+            if line.startswith(MARK):
+                sentence = line.removeprefix(MARK)
+            elif line:
+                last = line
+            if line:
+                say(line)
+    if process.returncode:
+        raise GliaflowError(sentence or f"{stage}: {last or 'DVC ended without a word'}")
+
+
+@contextmanager
+def _group(command: list[str], root: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process in a group of its own, which is ended whole if we are interrupted."""
+    process = subprocess.Popen(
+        command,
+        cwd=root,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        yield process
+        process.wait()
+    except BaseException:
+        _end(process)
+        raise
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(timeout=10)
+            return
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _environment() -> dict[str, str]:
+    """Stages must run under this Python, also where its folder is not on the PATH."""
+    bin_folder = str(Path(sys.executable).parent)
+    path = f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}

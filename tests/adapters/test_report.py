@@ -1,0 +1,233 @@
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.adapters.report import Pictured, Slice, curves_png, render, with_decision
+from pipeline.errors import GliaflowError
+
+NAN = float("nan")
+SCORE = {"mean": 0.8, "low": 0.7, "high": 0.9, "patients": 3}
+SCORES = {
+    "tversky": SCORE,
+    "dice": SCORE,
+    "sensitivity": SCORE,
+    "precision": SCORE,
+    "false_alarms": {"mean": 0.05, "low": 0.01, "high": 0.12, "slices": 40},
+}
+PATIENT = {
+    "patient": "TCGA_DU_1_2", "split": "test", "site": "DU", "tversky": 0.8, "dice": 0.7,
+    "sensitivity": 0.9, "precision": 0.6, "slices": 20, "tumour_slices": 7,
+    "tumour_pixels": 3000, "predicted_pixels": 2500, "false_alarm_slices": 1, "missing": "",
+    "size_group": "small",
+}  # fmt: skip
+KEPT_OUT = {"patient": "p", "rule": "mask size", "file": "f", "found": "64", "expected": "256"}
+REASON = {"rule": "test Tversky", "passed": True, "sentence": "It is 0.8."}
+DECISION = {
+    "verdict": "promote",
+    "reasons": [REASON],
+    "candidate": {"version": 2, "digest": "abc", "tversky": SCORE},
+    "champion": {"before": 1, "after": 2},
+    "policy": {"min_tversky": 0.6},
+    "when": "2025-01-01T00:00:00+00:00",
+    "who": "ci",
+}
+
+
+def pictured(patient="TCGA_DU_1_2", tversky=0.8):
+    """One slice of 16 x 16: 8 pixels hit, 4 missed, 2 invented."""
+    image = np.full((16, 16, 3), 90, np.uint8)
+    truth, predicted = np.zeros((2, 16, 16), bool)
+    truth[:3, :4] = True
+    predicted[1:3, :5] = True
+    return Pictured(patient, "worst", 0.7, tversky, [Slice(7, image, truth, predicted)])
+
+
+def curves(epochs=3):
+    numbers = np.arange(1, epochs + 1)
+    return pd.DataFrame(
+        {
+            "epoch": numbers,
+            "loss": 1 / numbers,
+            "val_loss": 2 / numbers,
+            "val_tversky": 1 - 1 / numbers,
+            "learning_rate": 0.01 / numbers,
+        }
+    )
+
+
+def page(**changed):
+    given = {
+        "metrics": {
+            "test": SCORES,
+            "validation": SCORES,
+            "seed_tversky": {"mean": 0.87, "batches": 4},
+            "groups": {"site": {"DU": {"tversky": SCORE, "dice": SCORE}}},
+        },
+        "patients": pd.DataFrame([PATIENT]),
+        "history": curves(0),  # to draw takes longest
+        "quarantine": pd.DataFrame([KEPT_OUT]),
+        "pictured": [pictured()],
+        "counts": {
+            part: {"train": 8, "validation": 3, "test": 3}
+            for part in ("patients", "slices", "tumour_slices")
+        },
+        "settings": {"source": "lgg", "unit": "patient", "filters": [8, 16]},
+    }
+    return render(**given | changed)
+
+
+def words(html):
+    """What a reader sees, in one line."""
+    html = re.sub(r"(?s)<(style|script)>.*?</\1>|<!--.*?-->", "", html)
+    return " ".join(re.sub(r"<[^>]*>", " ", html).split())
+
+
+def test_the_same_input_gives_the_same_bytes():
+    assert page(history=curves()) == page(history=curves())
+    assert with_decision(page(), DECISION) == with_decision(page(), DECISION)
+
+
+def test_curves_give_the_same_bytes_twice():
+    assert curves_png(curves()) == curves_png(curves())
+    assert curves_png(curves()).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_curves_of_hardly_any_epoch_are_drawn(epochs):
+    assert curves_png(curves()[:epochs]).startswith(b"\x89PNG")
+
+
+def test_nothing_in_the_page_reaches_the_network():
+    html = with_decision(page(history=curves()), DECISION)
+    html = re.sub(r";base64,[\w+/=]+", "", html)
+    assert "default-src 'none'" in html
+    targets = re.findall(r"""(?:src|href|srcset|action|data)\s*=\s*["']?([^"'\s>]*)""", html)
+    targets += re.findall(r"url\(\s*[\"']?([^)\"']*)", html)
+    assert targets
+    assert [target for target in targets if not target.startswith(("data:", "#"))] == []
+    assert not re.search(r"@import|//[a-z]|fetch\(|XMLHttpRequest", html)
+
+
+def test_a_page_that_nobody_judged_says_so():
+    assert "Not judged yet: gliaflow run judges this model." in words(page())
+
+
+def test_a_decision_takes_the_place_of_the_slot_and_of_an_earlier_decision():
+    promoted = with_decision(page(), DECISION)
+    assert "Not judged yet" not in promoted
+    assert "Decision: Promote" in words(promoted)
+    assert "Version 2 is in use now, in place of version 1." in words(promoted)
+    failed = {"rule": "interval", "passed": False, "sentence": "It is too wide."}
+    rejected = {"verdict": "reject", "reasons": [REASON, failed]}
+    again = with_decision(promoted, rejected)
+    assert again == with_decision(page(), rejected)
+    assert "Decision: Reject" in words(again)
+    assert "Passed Test Tversky. It is 0.8. Failed Interval. It is too wide." in words(again)
+
+
+def test_a_first_champion_and_none_at_all_are_told_in_words():
+    first = DECISION | {"champion": {"before": None, "after": 1}}
+    assert "Version 1 is in use now; before, none was." in words(with_decision(page(), first))
+    none = {"verdict": "inconclusive", "champion": {"before": None, "after": None}}
+    assert "A person must decide. No version is in use." in words(with_decision(page(), none))
+
+
+def test_a_decision_cannot_close_its_slot():
+    sentence = r"<!-- decision: end --> \1 <script>alert(1)</script>"
+    tricky = DECISION | {"reasons": [REASON | {"sentence": sentence}]}
+    html = with_decision(page(), tricky)
+    assert "<script>alert" not in html
+    assert with_decision(html, DECISION) == with_decision(page(), DECISION)
+
+
+def test_a_page_without_a_slot_is_refused_with_a_sentence():
+    with pytest.raises(GliaflowError, match=r"no slot for a decision.*dvc repro report"):
+        with_decision("<html></html>", DECISION)
+
+
+def test_names_are_escaped_everywhere():
+    evil = "<b>x</b>"
+    html = page(
+        patients=pd.DataFrame([PATIENT | {"patient": evil, "split": evil, "site": evil}]),
+        pictured=[pictured(evil)],
+        quarantine=pd.DataFrame([dict.fromkeys(KEPT_OUT, evil)]),
+        settings={evil: evil},
+        metrics={"groups": {evil: {evil: {"tversky": SCORE}}}},
+    )
+    html = with_decision(html, {"verdict": evil, "who": evil, "reasons": [REASON | {"rule": evil}]})
+    assert "<b>" not in re.sub(r"<b style=", "", html)
+    assert "&lt;b&gt;x&lt;/b&gt;" in html
+
+
+def test_nothing_measured_does_not_break_the_page():
+    nobody = pd.DataFrame(columns=list(PATIENT))
+    html = page(
+        metrics={"test": SCORES, "validation": None, "seed_tversky": None},
+        patients=nobody,
+        history=curves(0),
+        quarantine=pd.DataFrame(columns=list(KEPT_OUT)),
+        pictured=[],
+        counts={},
+        settings={},
+    )
+    assert "not measured" in words(html)
+    assert "No patient was kept out." in words(html)
+    assert "No epoch was written down." in words(html)
+    assert "not measured" in words(page(metrics={}))
+
+
+def test_nan_is_shown_as_a_dash_and_stands_last():
+    unknown = PATIENT | {"patient": "unknown", "tversky": NAN, "dice": NAN, "missing": NAN}
+    nan_score = dict.fromkeys(SCORE, NAN)
+    html = page(
+        patients=pd.DataFrame([unknown, PATIENT]),
+        metrics={"test": {"tversky": nan_score}, "validation": {"tversky": SCORE | {"low": None}}},
+        pictured=[pictured(tversky=NAN), pictured(tversky=0.1)],
+        history=curves().assign(val_tversky=NAN),
+    )
+    assert "nan" not in words(html).lower().replace("unknown", "")
+    assert html.index("DU_<wbr>1_<wbr>2") < html.index(">unknown<")
+    assert html.index("Tversky 0.100") < html.index("Whole scan: Tversky –")
+    assert "No validation Tversky was measured" in html
+
+
+def test_one_patient_has_no_interval():
+    alone = SCORE | {"patients": 1}
+    html = page(metrics={"groups": {"site": {"HT": {"tversky": alone, "dice": alone}}}})
+    assert "0.800 one patient, no interval" in words(html)
+
+
+def test_a_split_by_slice_is_warned_of():
+    warning = "patients are on both sides"
+    assert warning in words(page(settings={"unit": "slice"}))
+    assert warning not in words(page())
+    assert "never saw the test patients" not in words(page(settings={"unit": "slice"}))
+
+
+def test_the_seed_tversky_is_set_apart():
+    apart = words(re.search(r"(?s)<aside.*?</aside>", page())[0])
+    assert "0.870 4 batches" in apart
+    assert "Not comparable" in apart
+    assert "never gated on" in apart
+
+
+def test_every_picture_says_what_it_shows():
+    html = page()
+    alts = re.findall(r'alt="([^"]+)"', html)
+    assert len(alts) == 4
+    # 2 * 8 / (2 * 8 + 4 + 2)
+    assert all("TCGA_DU_1_2, slice 7; Dice of this slice 0.727" in alt for alt in alts)
+    assert "hit 8 missed 4 invented 2 pixels" in words(html)
+
+
+def test_the_lowest_tversky_is_pictured_first():
+    html = words(page(pictured=[pictured("B", 0.9), pictured("A", 0.2)]))
+    assert html.index("Worst: A") < html.index("Worst: B")
+
+
+def test_an_id_stands_once():
+    html = with_decision(page(history=curves(), pictured=[pictured()] * 2), DECISION)
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert sorted(ids) == sorted(set(ids))
