@@ -8,7 +8,7 @@ ENV := .venv/in-date
 PYTHONS := python3 python3.13 python3.12 python3.11
 FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help demo test test-all check fmt bench lock env clean
+.PHONY: help env demo test check fmt lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -33,3 +33,25 @@ $(ENV): requirements.lock pyproject.toml
 	echo 'import pipeline.telemetry; pipeline.telemetry.turn_off()' \
 	  > "$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_gliaflow_telemetry.pth" && \
 	touch $@
+
+demo: $(ENV) ## from nothing to a judged model on drawn scans: minutes on two cores
+	@gliaflow run
+
+test: $(ENV) ## all tests
+	@pytest
+
+check: $(ENV) ## format, lint, types, import contracts, lock in date
+	@ruff format --check --quiet . || { echo "not formatted: call make fmt" >&2; exit 1; }
+	@ruff check --quiet .
+	@mypy
+	@lint-imports --no-timings --verbose > .venv/contracts.log 2>&1 || { cat .venv/contracts.log >&2; exit 1; }
+	@infra/lock --check
+
+fmt: $(ENV) ## put code into form
+	@ruff format --quiet . && ruff check --quiet --fix .
+
+lock: $(ENV) ## resolve requirements.lock anew from pyproject.toml
+	@infra/lock
+
+clean: ## remove what runs left: data, models, reports, registry; not the environment
+	@rm -rf data/raw data/scans data/*.csv models reports .local mlflow.db mlruns .dvc/cache .dvc/tmp

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pipeline.adapters import project
+from pipeline.adapters import project, quiet
 from pipeline.errors import GliaflowError
 
 PACKAGES = ("tensorflow", "keras", "dvc", "prefect", "mlflow", "great-expectations")
@@ -42,7 +42,9 @@ def _checked(check: Callable[[Path], Finding], folder: Path) -> Finding:
 def _python(folder: Path) -> Finding:
     found = ".".join(map(str, sys.version_info[:3]))
     fine = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    return Finding(fine, f"Python {found}" + ("" if fine else "; expected 3.11 to 3.13: `make env`"))
+    return Finding(
+        fine, f"Python {found}" + ("" if fine else "; expected 3.11 to 3.13: `make env`")
+    )
 
 
 def _packages(folder: Path) -> Finding:
@@ -124,6 +126,7 @@ def _registry(folder: Path) -> Finding:
 
 
 def _gpu(folder: Path) -> Finding:
+    quiet.keras_loaded()
     import keras
 
     devices = keras.distribution.list_devices("gpu")

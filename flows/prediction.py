@@ -13,14 +13,14 @@ from flows import publish
 from pipeline.adapters import (
     files,
     model_files,
-    overlays as pictures,
     progress,
     project,
+    quiet,
     scan_files,
 )
+from pipeline.adapters import overlays as pictures
 from pipeline.domain import metrics, scans
 from pipeline.errors import GliaflowError
-from pipeline.network import inference
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ def _patients(folder: Path) -> dict[str, list[Path]]:
 
 def _load(model_file: Path | None) -> Loaded:
     """The model of a file, or the champion of the project that we are in."""
+    quiet.keras_loaded()
     own = project.find(Path.cwd())
     evaluate = own.params().evaluate
     if model_file is not None:
@@ -155,6 +156,8 @@ def _reasons(patient: Read, shape: tuple[int, ...]) -> list[dict[str, Any]]:
 def _predict_patient(
     patient: Read, out: Path, loaded: Loaded, with_overlays: bool
 ) -> list[dict[str, Any]]:
+    from pipeline.network import inference
+
     assert patient.scan is not None
     images, truth = patient.scan.images, patient.scan.masks.astype(bool)
     probability = inference.probabilities(loaded.model, images, batch=inference.BATCH)

@@ -14,10 +14,12 @@ import numpy as np
 
 from pipeline.adapters import (
     arrays,
+    checkpoints,
     files,
     model_files,
     predictions,
     provenance,
+    quiet,
     registry,
     report,
     tables,
@@ -27,7 +29,6 @@ from pipeline.adapters.registry import Registry, Version
 from pipeline.domain import gate
 from pipeline.domain.metrics import Interval
 from pipeline.errors import GliaflowError
-from pipeline.network import inference
 from pipeline.params import Gate
 
 KEPT = ("manifest", "quarantine", "splits", "history", "scores", "patients", "page")
@@ -44,7 +45,7 @@ def register(project: Project) -> Version:
     rows = tables.accepted(project.path("manifest"), project.path("quarantine"))
     material = registry.Material(
         lineage=provenance.of_project(project),
-        training=provenance.of_training(
+        training=checkpoints.training_digest(
             params, manifest=project.path("manifest"), splits=project.path("splits")
         ),
         params=_flat(params.model_dump(mode="json", by_alias=True)),
@@ -65,7 +66,9 @@ def register(project: Project) -> Version:
             "gliaflow.commit": _commit(project.root),
         },
     )
-    return open_registry(project).register(material, lambda: model_files.load(project.path("model")))
+    return open_registry(project).register(
+        material, lambda: model_files.load(project.path("model"))
+    )
 
 
 def decide(project: Project, version: Version) -> dict[str, Any]:
@@ -120,9 +123,7 @@ def promote_version(
     version, before = store.version(number), store.champion()
     policy = policy_of(project.params().gate)
     loads_back, loaded = _answers(store, version)
-    judged = gate.decide(
-        interval_of(version), policy=policy, loads_back=loads_back, loaded=loaded
-    )
+    judged = gate.decide(interval_of(version), policy=policy, loads_back=loads_back, loaded=loaded)
     if override is not None:
         judged = replace(judged, verdict="promote")
     decision = decision_record(judged, version=version, before=before, policy=policy)
@@ -190,6 +191,9 @@ def _same_decision(
 
 def _loads_back(project: Project, store: Registry, version: Version) -> tuple[bool, str]:
     """Whether the registered model has the evaluated weights and gives the evaluated masks."""
+    quiet.keras_loaded()
+    from pipeline.network import inference
+
     model, own = store.load(version), model_files.load(project.path("model"))
     pairs = zip(model.get_weights(), own.get_weights(), strict=True)
     same_weights = all(np.array_equal(theirs, ours) for theirs, ours in pairs)
@@ -214,6 +218,9 @@ def _loads_back(project: Project, store: Registry, version: Version) -> tuple[bo
 
 def _answers(store: Registry, version: Version) -> tuple[bool, str]:
     """Whether a version loads and gives probabilities for a blank slice."""
+    quiet.keras_loaded()
+    from pipeline.network import inference
+
     model = store.load(version)
     shape = model.inputs[0].shape[1:]
     answer = inference.probabilities(model, np.zeros((1, *shape), np.uint8), batch=1)
@@ -243,7 +250,5 @@ def _commit(root: Path) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments], cwd=root, check=True, capture_output=True, text=True
-    )
+    done = subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True)
     return done.stdout.strip()

@@ -14,6 +14,15 @@ from pathlib import Path
 from pipeline.errors import GliaflowError
 
 MARK = "gliaflow: "
+# Advice that DVC gives after every stage, for people who run it by hand.
+ADVICE = (
+    "To track the changes with git",
+    "\tgit add ",
+    "To enable auto staging",
+    "\tdvc config core.autostage",
+    "Use `dvc push`",
+    "Updating lock file",
+)
 
 
 def repro(root: Path, stage: str, *, say: Callable[[str], None]) -> None:
@@ -36,7 +45,7 @@ def repro(root: Path, stage: str, *, say: Callable[[str], None]) -> None:
                 sentence = line.removeprefix(MARK)
             elif line:
                 last = line
-            if line:
+            if line and not line.startswith(ADVICE):
                 say(line)
     if process.returncode:
         raise GliaflowError(sentence or f"{stage}: {last or 'DVC ended without a word'}")

@@ -63,6 +63,14 @@ class Split(Section):
         return self
 
 
+class Augment(Section):
+    flip: Share
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, le=0.5)]
+    shift: Annotated[float, Field(ge=0, le=0.5)]
+    intensity: Annotated[float, Field(ge=0, le=0.9)]
+
+
 class Train(Section):
     slices: Literal["all", "tumour"]
     image_size: Annotated[int, Field(ge=16, le=1024, multiple_of=16)]
@@ -78,6 +86,7 @@ class Train(Section):
     plateau_patience: Count
     plateau_factor: Annotated[float, Field(gt=0, le=0.5)]
     min_learning_rate: Annotated[float, Field(ge=0, le=1)]
+    augment: Augment
     seed: Seed
 
 

@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.adapters import files
-from pipeline.domain import schedule
+from pipeline.domain import lineage, schedule
+from pipeline.params import Params
+
+NETWORK = Path(__file__).parent.parent / "network"
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,19 @@ class Store:
 
     def clear(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def training_digest(params: Params, *, manifest: Path, splits: Path) -> str:
+    """Names a training before its weights are known, by all that shapes them."""
+    network = {path.name: path.read_bytes() for path in sorted(NETWORK.glob("*.py"))}
+    return lineage.of_mapping(
+        {
+            "network": lineage.of_files(network),
+            "manifest": files.sha256(manifest),
+            "splits": files.sha256(splits),
+            "train": params.train.model_dump(mode="json"),
+        }
+    )
 
 
 def _read(path: Path) -> list[np.ndarray]:

@@ -5,6 +5,7 @@ history.csv afterwards.
 """
 
 import importlib.util
+import logging
 import os
 import sys
 import time
@@ -93,6 +94,7 @@ def find_run(client: Any, experiment: str, tag: str, value: str) -> Any:
 def _open(settings: Register, digest: str) -> _Live:
     from mlflow import MlflowClient
 
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # its tables, made at first use
     client = MlflowClient(tracking_uri(settings))
     run = find_run(client, settings.experiment, TRAINING_TAG, digest)
     if run is None:

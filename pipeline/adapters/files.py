@@ -5,7 +5,6 @@ Does not know what a scan is: only how its files are read and written.
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -39,7 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         yield beside
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         if beside.is_dir():
             shutil.rmtree(beside)
@@ -87,8 +86,9 @@ def read_table(path: Path, *, text: tuple[str, ...] = ("patient", "site")) -> pd
         GliaflowError: the file is not there, or is no table.
     """
     try:
-        return pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False,
-                           na_values=[""])
+        return pd.read_csv(
+            path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""]
+        )
     except FileNotFoundError:
         raise GliaflowError(f"{path} is not there; run `dvc repro` to build it") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -111,7 +111,9 @@ def decode_image(content: bytes) -> np.ndarray:
     if image is None:
         raise ValueError("it does not decode as an image")
     # OpenCV gives blue first; a tif's first channel, the pre-contrast one, is its red.
-    return np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 and image.shape[2] == 3 else image
+    return (
+        np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 and image.shape[2] == 3 else image
+    )
 
 
 def encode_tif(image: np.ndarray) -> bytes:

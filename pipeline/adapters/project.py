@@ -6,6 +6,7 @@ dvc.yaml alone names data and model files; this reads them from there.
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Project:
             words = shlex.split(stage["cmd"])
             named |= {
                 word.removeprefix("--"): value
-                for word, value in zip(words, words[1:], strict=False)
+                for word, value in pairwise(words)
                 if word.startswith("--")
             }
         return named

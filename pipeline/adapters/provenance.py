@@ -1,7 +1,5 @@
 """Where the model in the work tree came from, read from the files of a finished run."""
 
-from pathlib import Path
-
 from pipeline.adapters import files
 from pipeline.adapters.project import Project
 from pipeline.domain import lineage
@@ -12,7 +10,6 @@ from pipeline.params import Params
 # the page looks do not: the manifest holds what came.
 SHAPING = ("validate", "split", "train", "evaluate")
 STAGES = ("ingest", "validate", "split", "train", "evaluate")
-NETWORK = Path(__file__).parent.parent / "network"
 
 
 def of_project(project: Project) -> Lineage:
@@ -27,19 +24,6 @@ def of_project(project: Project) -> Lineage:
         split=files.sha256(project.path("splits")),
         params=_params_digest(project.params()),
         weights=files.sha256(project.path("model")),
-    )
-
-
-def of_training(params: Params, *, manifest: Path, splits: Path) -> str:
-    """Names a training before its weights are known, by all that shapes them."""
-    network = {path.name: path.read_bytes() for path in sorted(NETWORK.glob("*.py"))}
-    return lineage.of_mapping(
-        {
-            "network": lineage.of_files(network),
-            "manifest": files.sha256(manifest),
-            "splits": files.sha256(splits),
-            "train": params.train.model_dump(mode="json"),
-        }
     )
 
 

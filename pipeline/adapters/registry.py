@@ -6,7 +6,9 @@ it and makes nothing new. Does not judge: it moves the alias where it is told to
 
 import fcntl
 import json
+import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -79,6 +81,7 @@ class Registry:
         self._experiment = settings.experiment
         self._uri = curves.tracking_uri(settings)
         self._lock = root / ".local" / "registry.lock"
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # its tables, made at first use
         mlflow.set_tracking_uri(self._uri)
         self._client = mlflow.MlflowClient(self._uri)
 
@@ -200,12 +203,14 @@ class Registry:
 
         inputs = []
         for split, rows in material.manifest.groupby("split"):
-            data = mlflow.data.from_pandas(
-                rows.drop(columns="split"),
-                source="data/manifest.csv",
-                name=str(split),
-                digest=material.lineage.data[:16],
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # about integer columns
+                data = mlflow.data.from_pandas(
+                    rows.drop(columns="split"),
+                    source="data/manifest.csv",
+                    name=str(split),
+                    digest=material.lineage.data[:16],
+                )
             entity = data._to_mlflow_entity()
             inputs.append(DatasetInput(entity, [InputTag("mlflow.data.context", str(split))]))
         self._client.log_inputs(run_id, inputs)
@@ -220,10 +225,14 @@ class Registry:
                 signature=_signature(model),
                 pip_requirements=_requirements(),
             )
+        if not self._client.search_registered_models(f"name='{self._name}'"):
+            self._client.create_registered_model(self._name)
         # As late as can be: a version appears with all its tags, or not at all.
-        mlflow.register_model(
-            logged.model_uri,
+        self._client.create_model_version(
             self._name,
+            source=logged.model_uri,
+            run_id=run_id,
+            model_id=logged.model_id,
             tags={
                 DIGEST_TAG: material.lineage.digest,
                 **{f"gliaflow.{k}": v for k, v in asdict(material.lineage).items()},

@@ -177,7 +177,7 @@ def _unzip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> byte
 def _in_bucket(source: str, endpoint_url: str | None) -> Iterator[Found]:
     bucket, _, prefix = source.removeprefix("s3://").partition("/")
     prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
-    with _s3_sentences(source, endpoint_url):
+    with _S3Sentences(source, endpoint_url):
         client = _s3_client(endpoint_url)
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         listed = [item for page in pages for item in page.get("Contents", [])]
@@ -197,7 +197,7 @@ def _in_bucket(source: str, endpoint_url: str | None) -> Iterator[Found]:
 def _object(
     client: Any, bucket: str, item: dict[str, Any], source: str, endpoint_url: str | None
 ) -> bytes:
-    with _s3_sentences(source, endpoint_url):
+    with _S3Sentences(source, endpoint_url):
         content = client.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
     if len(content) != item["Size"]:
         raise GliaflowError(
@@ -220,7 +220,7 @@ def _s3_client(endpoint_url: str | None) -> Any:
     return boto3.client("s3", endpoint_url=endpoint_url, config=settings)
 
 
-class _s3_sentences:
+class _S3Sentences:
     """Turns what boto3 raises into one sentence that says whether to look at address, key or name."""
 
     def __init__(self, source: str, endpoint_url: str | None):

@@ -24,9 +24,7 @@ def stage_order(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def outs(stage: Mapping[str, Any]) -> list[str]:
     """Every path that a stage makes: its outs, metrics and plots."""
-    return [
-        path for kind in ("outs", "metrics", "plots") for path in _paths(stage.get(kind, []))
-    ]
+    return [path for kind in ("outs", "metrics", "plots") for path in _paths(stage.get(kind, []))]
 
 
 def _paths(entries: list[Any]) -> list[str]:

@@ -112,9 +112,7 @@ def bootstrap_share(hits: np.ndarray, totals: np.ndarray, *, resamples: int, see
     drawn = totals[draws].sum(axis=1)
     shares = hits[draws].sum(axis=1)[drawn > 0] / drawn[drawn > 0]
     low, high = np.percentile(shares, [2.5, 97.5])
-    return Interval(
-        float(hits.sum() / totals.sum()), float(low), float(high), int(totals.sum())
-    )
+    return Interval(float(hits.sum() / totals.sum()), float(low), float(high), int(totals.sum()))
 
 
 def soft_tversky(truth: np.ndarray, probability: np.ndarray, *, missed_weight: float) -> float:

@@ -7,6 +7,7 @@ takes names and arrays.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -96,7 +97,7 @@ def mask_facts(mask: np.ndarray) -> dict[str, object]:
 def doubled(numbers: Iterable[int]) -> list[int]:
     """The numbers that appear more than once, sorted."""
     listed = sorted(numbers)
-    return sorted({a for a, b in zip(listed, listed[1:], strict=False) if a == b})
+    return sorted({a for a, b in pairwise(listed) if a == b})
 
 
 def numbering_fault(numbers: Iterable[int]) -> str:

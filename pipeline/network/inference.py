@@ -5,6 +5,7 @@ import numpy as np
 
 BATCH = 16  # slices at once; one shape is compiled
 
+
 def probabilities(model: keras.Model, images: np.ndarray, *, batch: int) -> np.ndarray:
     """Probability of tumour for every pixel.
 

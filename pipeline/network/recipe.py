@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.domain import metrics, schedule
 from pipeline.errors import GliaflowError
+from pipeline.network import augment
 from pipeline.network.inference import probabilities
 from pipeline.network.losses import FocalTversky, focal_tversky
 
@@ -88,6 +89,7 @@ def epochs(
     validation: Slices,
     batch: int,
     last: int,
+    augmentation: augment.Settings,
     loss: Loss,
     rules: schedule.Rules,
     state: schedule.State,
@@ -96,8 +98,8 @@ def epochs(
 ) -> Iterator[tuple[Epoch, schedule.State]]:
     """Train epoch by epoch until the schedule ends, yielding after each one.
 
-    The order of an epoch's slices depends on the seed and its number alone, so that a
-    training which goes on from a checkpoint takes the same steps.
+    The order of an epoch's slices and how they are changed depend on the seed and its number
+    alone, so that a training which goes on from a checkpoint takes the same steps.
 
     Args:
         batch: slices a step; what does not fill a batch is left for another epoch's order.
@@ -112,7 +114,8 @@ def epochs(
             break
         rate = state.learning_rate
         model.optimizer.learning_rate = rate
-        train_loss = _train_once(model, train, batch, np.random.default_rng([seed, number]))
+        generator = np.random.default_rng([seed, number])
+        train_loss = _train_once(model, train, batch, augmentation, generator)
         if not np.isfinite(train_loss):
             raise GliaflowError(
                 f"the loss of epoch {number} is {train_loss}; training ended. Try a lower "
@@ -164,7 +167,11 @@ def _variables(model: keras.Model) -> list[keras.Variable]:
 
 
 def _train_once(
-    model: keras.Model, train: Slices, batch: int, generator: np.random.Generator
+    model: keras.Model,
+    train: Slices,
+    batch: int,
+    augmentation: augment.Settings,
+    generator: np.random.Generator,
 ) -> float:
     order = generator.permutation(len(train))
     batch = min(batch, len(train))
@@ -172,6 +179,10 @@ def _train_once(
     mean_loss = float("nan")
     for start in range(0, len(order) - batch + 1, batch):
         images, masks = train.batch(np.sort(order[start : start + batch]))
+        if not augmentation.is_off:
+            side = images.shape[1]
+            drawn = augment.draw(generator, slices=batch, side=side, settings=augmentation)
+            images, masks = augment.apply(images, masks, drawn)
         mean_loss = model.train_on_batch(images, masks, return_dict=True)["loss"]
     return float(mean_loss)
 

@@ -16,9 +16,7 @@ from pipeline.errors import GliaflowError
 MOMENTUM = 0.9
 
 
-def build(
-    *, image_size: int, filters: Sequence[int], height: int, width: int
-) -> keras.Model:
+def build(*, image_size: int, filters: Sequence[int], height: int, width: int) -> keras.Model:
     """Draw the network.
 
     Args:

@@ -9,7 +9,9 @@ import os
 import sys
 from pathlib import Path
 
-ENVIRONMENT = "this Python lacks gliaflow's packages ({0}); run `make env`, then `source .venv/bin/activate`"
+ENVIRONMENT = (
+    "this Python lacks gliaflow's packages ({0}); run `make env`, then `source .venv/bin/activate`"
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -21,9 +23,11 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
         from pipeline import params, telemetry
+        from pipeline.adapters import quiet
 
         telemetry.turn_off()
-        stage = importlib.import_module(f"pipeline.stages.{name}")
+        with quiet.loading():
+            stage = importlib.import_module(f"pipeline.stages.{name}")
     except ModuleNotFoundError as error:
         print(f"gliaflow: {name}: {ENVIRONMENT.format(error.name)}", file=sys.stderr)
         return 1
@@ -36,7 +40,10 @@ def run(stage, name, params, paths) -> int:
     try:
         stage.run(
             params.load(Path("params.yaml")),
-            **{key.removeprefix("--").replace("-", "_"): Path(value) for key, value in paths.items()},
+            **{
+                key.removeprefix("--").replace("-", "_"): Path(value)
+                for key, value in paths.items()
+            },
         )
     except GliaflowError as error:
         print(f"gliaflow: {name}: {error}", file=sys.stderr, flush=True)

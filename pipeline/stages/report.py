@@ -59,9 +59,9 @@ def _pictured(
     test = table[table.split == "test"].sort_values(["dice", "patient"], ignore_index=True)
     count = min(params.report.patients, len(test))
     middle = max((len(test) - count) // 2, 0)
-    chosen = {i: "best" for i in reversed(range(len(test) - count, len(test)))}
-    chosen |= {i: "median" for i in range(middle, middle + count)}
-    chosen |= {i: "worst" for i in range(count)}
+    chosen = dict.fromkeys(reversed(range(len(test) - count, len(test))), "best")
+    chosen |= dict.fromkeys(range(middle, middle + count), "median")
+    chosen |= dict.fromkeys(range(count), "worst")
     return [
         _picture(test.iloc[i], chosen[i], params.report.slices, rows, scans, predicted)
         for i in sorted(chosen)
@@ -121,7 +121,9 @@ def _counts(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
 def _settings(params: Params) -> dict[str, Any]:
     """What a reader needs to know of how the model was made, as text."""
     train = params.train
+    source = params.fetch.source
     return {
+        "source": source if source.startswith("s3://") else Path(source).name,
         "unit": params.split.unit,
         "salt": params.split.salt,
         "training slices": train.slices,
@@ -133,6 +135,7 @@ def _settings(params: Params) -> dict[str, Any]:
         "loss": f"focal Tversky, missed weight {train.missed_weight:g}, "
         f"exponent {train.exponent:g}",
         "seed": str(train.seed),
+        "missed_weight": f"{params.evaluate.missed_weight:g}",
         "threshold": f"{params.evaluate.threshold:g}",
         "interval": f"95 %, {params.evaluate.resamples} resamples of patients",
     }

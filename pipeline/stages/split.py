@@ -16,7 +16,9 @@ def run(params: Params, *, manifest: Path, quarantine: Path, splits: Path) -> No
     by_slice = wanted.unit == "slice"
     columns = ["patient", "slice"] if by_slice else ["patient"]
     units = accepted[columns].drop_duplicates().sort_values(columns)
-    names = [rules.slice_key(*unit) if by_slice else unit[0] for unit in units.itertuples(index=False)]
+    names = [
+        rules.slice_key(*unit) if by_slice else unit[0] for unit in units.itertuples(index=False)
+    ]
     dealt = [
         rules.split_of(name, salt=wanted.salt, validation=wanted.validation, test=wanted.test)
         for name in names

@@ -17,12 +17,11 @@ from pipeline.adapters import (
     files,
     model_files,
     progress,
-    provenance,
     tables,
 )
 from pipeline.domain import schedule
 from pipeline.errors import GliaflowError
-from pipeline.network import recipe, resunet
+from pipeline.network import augment, recipe, resunet
 from pipeline.params import Params, Train
 
 
@@ -50,7 +49,7 @@ def run(
         _slices(rows, name, wanted, scans=scans, factor=factor) for name in ("train", "validation")
     )
     recipe.make_repeatable(wanted.seed)
-    digest = provenance.of_training(params, manifest=manifest, splits=splits)
+    digest = checkpoints.training_digest(params, manifest=manifest, splits=splits)
     store = checkpoints.Store(checkpoint, digest)
     with curves.live(params.register_, digest=digest) as log:
         network, found = _train(wanted, train, validation, store, log)
@@ -96,6 +95,7 @@ def _train(
         validation=validation,
         batch=wanted.batch,
         last=wanted.epochs,
+        augmentation=augment.Settings(**wanted.augment.model_dump()),
         loss=loss,
         rules=_rules(wanted),
         state=state,

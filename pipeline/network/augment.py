@@ -1,0 +1,76 @@
+"""Training slices shown a little differently each time, on `keras.ops` alone.
+
+B slices, S x S pixels. What is drawn is drawn by numpy, from a generator that the caller
+seeds, so that every backend sees the same slices; what is computed runs on the device.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from keras import ops
+
+
+@dataclass(frozen=True)
+class Settings:
+    """flip: share of slices mirrored left to right. rotate_degrees, scale, shift: most that a
+    slice is turned, stretched and moved (shares of its side). intensity: most that each
+    sequence is made brighter or darker, as a share. 0 switches a thing off.
+    """
+
+    flip: float
+    rotate_degrees: float
+    scale: float
+    shift: float
+    intensity: float
+
+    @property
+    def is_off(self) -> bool:
+        return not (self.flip or self.moves or self.intensity)
+
+    @property
+    def moves(self) -> bool:
+        return bool(self.rotate_degrees or self.scale or self.shift)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """transforms: (B, 8), where each output pixel comes from. gains: (B, 1, 1, 3)."""
+
+    transforms: np.ndarray
+    gains: np.ndarray
+
+
+def draw(generator: np.random.Generator, *, slices: int, side: int, settings: Settings) -> Drawn:
+    """Draw how `slices` slices of side x side pixels are changed."""
+
+    def spread(most: float) -> np.ndarray:
+        return generator.uniform(-most, most, slices)
+
+    angle = np.deg2rad(spread(settings.rotate_degrees))
+    zoom = 1 + spread(settings.scale)
+    mirror = np.where(generator.random(slices) < settings.flip, -1.0, 1.0)
+    a, b = np.cos(angle) / zoom * mirror, -np.sin(angle) / zoom
+    c, d = np.sin(angle) / zoom * mirror, np.cos(angle) / zoom
+    middle = (side - 1) / 2
+    x = middle - (a + b) * middle + spread(settings.shift) * side
+    y = middle - (c + d) * middle + spread(settings.shift) * side
+    zero = np.zeros(slices)
+    transforms = np.stack([a, b, x, c, d, y, zero, zero], axis=1).astype(np.float32)
+    gains = 1 + generator.uniform(-settings.intensity, settings.intensity, (slices, 1, 1, 3))
+    return Drawn(transforms, gains.astype(np.float32))
+
+
+def apply(images, masks, drawn: Drawn):
+    """Change slices and their masks alike.
+
+    Args:
+        images: (B, S, S, 3) uint8; masks: (B, S, S, 1) share of tumour, in [0, 1].
+
+    Returns:
+        Both, of the same shapes and types. What moves in from outside is black and no tumour.
+    """
+    images = ops.cast(images, "float32")
+    both = ops.concatenate([images, ops.cast(masks, "float32") * 255.0], axis=-1)
+    moved = ops.image.affine_transform(both, drawn.transforms, interpolation="bilinear")
+    changed = ops.clip(moved[..., :3] * drawn.gains, 0.0, 255.0)
+    return ops.cast(ops.round(changed), "uint8"), moved[..., 3:] / 255.0
