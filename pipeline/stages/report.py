@@ -135,7 +135,7 @@ def _settings(params: Params) -> dict[str, Any]:
         "loss": f"focal Tversky, missed weight {train.missed_weight:g}, "
         f"exponent {train.exponent:g}",
         "seed": str(train.seed),
-        "missed_weight": f"{params.evaluate.missed_weight:g}",
+        "missed_weight": params.evaluate.missed_weight,
         "threshold": f"{params.evaluate.threshold:g}",
         "interval": f"95 %, {params.evaluate.resamples} resamples of patients",
     }
