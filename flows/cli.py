@@ -78,9 +78,11 @@ def run() -> None:
     _quiet_server()
     from flows.retrain import retrain
 
-    decision = retrain(str(own.root))
+    state = retrain(str(own.root), return_state=True)
+    if not state.is_completed():
+        raise GliaflowError(state.message or f"the run ended as {state.name}")
     typer.echo("")
-    _print_decision(decision)
+    _print_decision(state.result())
     typer.echo(f"Look at {own.path('index').relative_to(own.root)} in a browser.")
 
 

@@ -66,9 +66,7 @@ def register(project: Project) -> Version:
             "gliaflow.commit": _commit(project.root),
         },
     )
-    return open_registry(project).register(
-        material, lambda: model_files.load(project.path("model"))
-    )
+    return open_registry(project).register(material, lambda: _own_model(project))
 
 
 def decide(project: Project, version: Version) -> dict[str, Any]:
@@ -194,7 +192,7 @@ def _loads_back(project: Project, store: Registry, version: Version) -> tuple[bo
     quiet.keras_loaded()
     from pipeline.network import inference
 
-    model, own = store.load(version), model_files.load(project.path("model"))
+    model, own = store.load(version), _own_model(project)
     pairs = zip(model.get_weights(), own.get_weights(), strict=True)
     same_weights = all(np.array_equal(theirs, ours) for theirs, ours in pairs)
     table = files.read_table(project.path("patients"))
@@ -214,6 +212,11 @@ def _loads_back(project: Project, store: Registry, version: Version) -> tuple[bo
         f"({len(images)} slices of {patient})."
     )
     return same_weights and same_masks, said
+
+
+def _own_model(project: Project) -> Any:
+    quiet.keras_loaded()
+    return model_files.load(project.path("model"))
 
 
 def _answers(store: Registry, version: Version) -> tuple[bool, str]:

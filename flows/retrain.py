@@ -6,65 +6,98 @@ Knows Prefect, and nothing of what a stage does: the graph is read from dvc.yaml
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
+from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
     create_table_artifact,
 )
+from prefect.states import Failed
 
 from flows import publish, stages
 from flows.wording import decision_text, metrics_rows
 from pipeline.adapters import files, project
 from pipeline.adapters.project import Project
 from pipeline.adapters.registry import Version
+from pipeline.errors import GliaflowError
 
 
 @task(task_run_name="{stage}")
-def run_stage(root: Path, stage: str) -> None:
+def run_stage(root: Path, stage: str) -> State | None:
     """One stage through DVC, its lines as this task's logs."""
-    logger = get_run_logger()
-    stages.repro(root, stage, say=logger.info)
+    try:
+        stages.repro(root, stage, say=get_run_logger().info)
+    except GliaflowError as error:
+        return _failed(error)
+    return None
 
 
-@task
-def register(own: Project) -> Version:
-    version = publish.register(own)
+@task(task_run_name="register")
+def register(own: Project) -> Version | State:
+    try:
+        version = publish.register(own)
+    except GliaflowError as error:
+        return _failed(error)
     get_run_logger().info("version %s, digest %s", version.version, version.digest[:12])
     return version
 
 
-@task
-def decide(own: Project, version: Version) -> dict[str, Any]:
-    decision = publish.decide(own, version)
+@task(task_run_name="decide")
+def decide(own: Project, version: Version) -> dict[str, Any] | State:
+    try:
+        decision = publish.decide(own, version)
+    except GliaflowError as error:
+        return _failed(error)
     for reason in decision["reasons"]:
         get_run_logger().info(reason["sentence"])
     return decision
 
 
-@task
-def promote(own: Project, decision: dict[str, Any]) -> dict[str, Any]:
-    return publish.promote(own, decision)
+@task(task_run_name="promote")
+def promote(own: Project, decision: dict[str, Any]) -> dict[str, Any] | State:
+    try:
+        return publish.promote(own, decision)
+    except GliaflowError as error:
+        return _failed(error)
 
 
-@flow(name="retrain", flow_run_name="retrain", validate_parameters=False)
-def retrain(root: str = ".") -> dict[str, Any]:
+@flow(name="retrain", validate_parameters=False)
+def retrain(root: str = ".") -> dict[str, Any] | State:
     """Bring the model up to date and judge it.
 
     Args:
         root: folder of the checkout to work in.
 
     Returns:
-        The decision, as in reports/decision.json.
+        The decision, as in reports/decision.json. Where something failed that a person can
+        mend, a failed state with that sentence as its message.
     """
-    own = project.find(Path(root))
-    own.params()  # a wrong value is told now, not after an hour
+    try:
+        own = project.find(Path(root))
+        own.params()  # a wrong value is told now, not after an hour
+    except GliaflowError as error:
+        return _failed(error)
     for stage in own.order():
-        run_stage(own.root, stage)
-    version = register(own)
-    decision = promote(own, decide(own, version))
-    _artifacts(own, decision)
-    return decision
+        done = run_stage(own.root, stage, return_state=True)
+        if not done.is_completed():
+            return done
+    registered = register(own, return_state=True)
+    if not registered.is_completed():
+        return registered
+    decided = decide(own, registered.result(), return_state=True)
+    if not decided.is_completed():
+        return decided
+    promoted = promote(own, decided.result(), return_state=True)
+    if not promoted.is_completed():
+        return promoted
+    _artifacts(own, promoted.result())
+    return promoted.result()
+
+
+def _failed(error: GliaflowError) -> State:
+    """A failed state that says the sentence; returned, not raised, so that no traceback is shown."""
+    get_run_logger().error(str(error))
+    return Failed(message=str(error))
 
 
 def _artifacts(own: Project, decision: dict[str, Any]) -> None:

@@ -211,7 +211,7 @@ class Registry:
                     name=str(split),
                     digest=material.lineage.data[:16],
                 )
-            entity = data._to_mlflow_entity()
+                entity = data._to_mlflow_entity()
             inputs.append(DatasetInput(entity, [InputTag("mlflow.data.context", str(split))]))
         self._client.log_inputs(run_id, inputs)
 

@@ -1,0 +1,161 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from making import content, image, mask, parameters, write_patient, write_tif
+
+from pipeline.adapters import arrays, files
+from pipeline.errors import GliaflowError
+from pipeline.stages import ingest
+
+A, B, C = "TCGA_CS_1", "TCGA_DU_2", "TCGA_HT_3"
+
+
+@pytest.fixture
+def raw(tmp_path) -> Path:
+    """Patients A and B from the source, sound."""
+    for patient in (A, B):
+        write_patient(tmp_path / "raw" / "source" / patient)
+    return tmp_path / "raw"
+
+
+def run(raw: Path, *, workers: int = 1) -> pd.DataFrame:
+    """The manifest; arrays lie in `scans` beside it."""
+    ingest.run(
+        parameters(ingest={"workers": workers}),
+        raw=raw,
+        scans=raw.parent / "scans",
+        manifest=raw.parent / "manifest.csv",
+    )
+    return files.read_table(raw.parent / "manifest.csv")
+
+
+def with_arrays(raw: Path) -> list[str]:
+    return sorted(path.name for path in (raw.parent / "scans").iterdir())
+
+
+def same_image(table: pd.DataFrame) -> dict[tuple[str, int], str]:
+    told = table[table.same_image_as.notna()]
+    return {(row.patient, row.slice): row.same_image_as for row in told.itertuples()}
+
+
+def test_the_manifest_has_a_row_for_every_slice_in_order(raw):
+    table = run(raw)
+    assert list(zip(table.patient, table.slice, strict=True)) == [
+        (A, 1), (A, 2), (A, 3), (B, 1), (B, 2), (B, 3),
+    ]  # fmt: skip
+    assert list(table.site) == ["CS"] * 3 + ["DU"] * 3
+    assert list(table.tumour_pixels) == [0, 5, 5, 0, 5, 5]
+    assert list(table.file[:2]) == [f"source/{A}/{A}_1.tif", f"source/{A}/{A}_2.tif"]
+    assert table.unreadable.isna().all()
+
+
+def test_arrays_hold_the_files_pixels_and_are_mapped_not_read(raw):
+    run(raw)
+    scan = arrays.open_scan(raw.parent / "scans", B)
+    assert isinstance(scan.images, np.memmap)
+    assert isinstance(scan.masks, np.memmap)
+    assert np.array_equal(scan.images, [image(B, number) for number in (1, 2, 3)])
+    assert np.array_equal(scan.masks, [mask(pixels) // 255 for pixels in (0, 5, 5)])
+
+
+def test_ten_comes_after_two(raw):
+    write_patient(raw / "source" / C, numbers=range(1, 11))
+    table = run(raw)
+    assert list(table[table.patient == C].slice) == list(range(1, 11))
+
+
+@pytest.mark.parametrize("name", [f"{A}_2.tif", f"{A}_2_mask.tif"])
+def test_a_broken_patient_gets_a_row_but_no_arrays_and_never_stops_the_good_ones(raw, name):
+    (raw / "source" / A / name).write_bytes(b"")
+    table = run(raw)
+    assert list(table.unreadable.notna()) == [False, True, False, False, False, False]
+    assert with_arrays(raw) == [B]
+
+
+def test_a_missing_fact_is_an_empty_cell_and_leaves_integers_whole(raw):
+    (raw / "source" / A / f"{A}_2_mask.tif").unlink()
+    run(raw)
+    cells = pd.read_csv(raw.parent / "manifest.csv", dtype=str, keep_default_na=False)
+    assert list(cells.tumour_pixels) == ["0", "", "5", "0", "5", "5"]
+    assert list(cells.mask_height) == ["32", "", "32", "32", "32", "32"]
+
+
+def test_one_image_under_two_patients_is_told_at_both(raw):
+    write_tif(raw / "source" / B / f"{B}_3.tif", image(A, 2))
+    assert same_image(run(raw)) == {(A, 2): B, (B, 3): A}
+
+
+def test_one_image_under_three_patients_names_the_other_two(raw):
+    for patient in (B, C):
+        write_patient(raw / "source" / patient)
+        write_tif(raw / "source" / patient / f"{patient}_1.tif", image(A, 1))
+    assert same_image(run(raw)) == {(A, 1): f"{B} {C}", (B, 1): f"{A} {C}", (C, 1): f"{A} {B}"}
+
+
+def test_one_image_twice_under_one_patient_is_not_told(raw):
+    write_tif(raw / "source" / A / f"{A}_3.tif", image(A, 2))
+    assert same_image(run(raw)) == {}
+
+
+def test_flat_black_images_look_alike_and_are_not_told(raw):
+    for patient in (A, B):
+        write_tif(raw / "source" / patient / f"{patient}_1.tif", np.zeros((32, 32, 3), np.uint8))
+    assert same_image(run(raw)) == {}
+    assert with_arrays(raw) == [A, B]
+
+
+def test_the_same_slice_in_two_batches_counts_once(raw):
+    write_patient(raw / "later" / A)
+    table = run(raw)
+    assert list(table[table.patient == A].slice) == [1, 2, 3]
+    assert with_arrays(raw) == [A, B]
+
+
+def test_a_slice_in_two_batches_with_different_content_is_a_doubled_number(raw):
+    write_patient(raw / "later" / A)
+    write_tif(raw / "later" / A / f"{A}_2.tif", image(A, 99))
+    table = run(raw)
+    assert list(table[table.patient == A].slice) == [1, 2, 2, 3]
+    assert table.numbering[0] == "slice 2 twice"
+    assert with_arrays(raw) == [B]
+
+
+def test_slices_from_two_batches_are_one_scan(raw):
+    write_patient(raw / "later" / A, numbers=(4, 5))
+    run(raw)
+    assert len(arrays.open_scan(raw.parent / "scans", A).images) == 5
+
+
+def test_what_is_no_tif_is_left_out(raw):
+    (raw / "source" / "data.csv").write_text("Patient\n")
+    (raw / "source" / A / "notes.txt").write_text("nothing")
+    assert len(run(raw)) == 6
+
+
+def test_two_processes_give_the_same_bytes_as_one(raw):
+    run(raw, workers=1)
+    alone = content(raw.parent)
+    run(raw_elsewhere := write_again(raw), workers=2)
+    assert content(raw_elsewhere.parent) == alone
+
+
+def test_a_second_run_over_the_first_gives_the_same_bytes(raw):
+    run(raw)
+    first = content(raw.parent)
+    run(raw)
+    assert content(raw.parent) == first
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    (tmp_path / "raw").mkdir()
+    with pytest.raises(GliaflowError, match=r"raw holds no scans; run `dvc repro fetch`"):
+        run(tmp_path / "raw")
+
+
+def write_again(raw: Path) -> Path:
+    again = raw.parents[1] / f"{raw.parent.name}_again" / "raw"
+    for patient in (A, B):
+        write_patient(again / "source" / patient)
+    return again

@@ -1,0 +1,294 @@
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from making import content, image, mask, parameters, write_patient, write_tif
+
+from pipeline.adapters import arrays, files
+from pipeline.errors import GliaflowError
+from pipeline.stages import ingest, validate
+
+GOOD = [f"GOOD_AX_{number:02d}" for number in range(1, 13)]
+BLACK = np.zeros((32, 32, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A patient of three sound slices, what is done to the folder, and what must be found.
+
+    files: endings of the names that may be told.
+    """
+
+    patient: str
+    spoil: Callable[[Path, str], None]
+    rule: str
+    file: str
+    found: str
+    expected: str
+
+
+def put(ending: str, pixels: np.ndarray) -> Callable[[Path, str], None]:
+    return lambda folder, patient: write_tif(folder / f"{patient}_{ending}", pixels)
+
+
+def put_bytes(ending: str, body: bytes) -> Callable[[Path, str], None]:
+    return lambda folder, patient: (folder / f"{patient}_{ending}").write_bytes(body) and None
+
+
+def drop(*endings: str) -> Callable[[Path, str], None]:
+    def spoil(folder: Path, patient: str) -> None:
+        for ending in endings:
+            (folder / f"{patient}_{ending}").unlink()
+
+    return spoil
+
+
+def put_elsewhere(batch: str, ending: str, pixels: np.ndarray) -> Callable[[Path, str], None]:
+    def spoil(folder: Path, patient: str) -> None:
+        other = folder.parents[1] / batch / patient
+        other.mkdir(parents=True)
+        write_tif(other / f"{patient}_{ending}", pixels)
+
+    return spoil
+
+
+def stray(name: str) -> Callable[[Path, str], None]:
+    return lambda folder, patient: write_tif(folder / name, image("stray", 4))
+
+
+SOME = image("some", 2)
+DECODES = "an image and a mask that decode"
+NUMBERED = "every number once, from 1 without gaps"
+NAMED = "<patient>_<number>.tif in the folder <patient>"
+PLANE = "one channel, of the image's height and width"
+KINDS = {
+    "unreadable image": Broken(
+        "BAD_AX_01", put_bytes("2.tif", b"no image"), "unreadable", "2.tif",
+        "image: it does not decode as an image", DECODES,
+    ),
+    "unreadable mask": Broken(
+        "BAD_AX_02", put_bytes("2_mask.tif", b"no image"), "unreadable", "2_mask.tif",
+        "mask: it does not decode as an image", DECODES,
+    ),
+    "empty image": Broken(
+        "BAD_AX_03", put_bytes("2.tif", b""), "unreadable", "2.tif",
+        "image: the file is empty", DECODES,
+    ),
+    "16-bit image": Broken(
+        "BAD_AX_04", put("2.tif", SOME.astype(np.uint16) * 256), "type", "2.tif", "uint16", "uint8"
+    ),
+    "grey image": Broken(
+        "BAD_AX_05", put("2.tif", SOME[..., 0]), "shape", "2.tif", "32x32x1", "32x32x3"
+    ),
+    "image of another size": Broken(
+        "BAD_AX_06", lambda folder, patient: (
+            put("2.tif", image("small", 2, size_px=16))(folder, patient),
+            put("2_mask.tif", mask(5, size_px=16))(folder, patient),
+        ) and None, "shape", "2.tif", "16x16x3", "32x32x3",
+    ),
+    "mask of another size": Broken(
+        "BAD_AX_07", put("2_mask.tif", mask(5, size_px=16)), "mask size", "2_mask.tif",
+        "16x16x1", PLANE,
+    ),
+    "mask of three channels": Broken(
+        "BAD_AX_08", put("2_mask.tif", np.repeat(mask(5)[..., None], 3, axis=2)), "mask size",
+        "2_mask.tif", "32x32x3", PLANE,
+    ),
+    "16-bit mask": Broken(
+        "BAD_AX_09", put("2_mask.tif", mask(5).astype(np.uint16)), "mask type", "2_mask.tif",
+        "uint16", "uint8",
+    ),
+    "mask with value 128": Broken(
+        "BAD_AX_10", put("2_mask.tif", mask(5) // 255 * 128), "mask values", "2_mask.tif",
+        "0 128", "0 and 255 alone",
+    ),
+    "image without mask": Broken(
+        "BAD_AX_11", drop("2_mask.tif"), "image without mask", "2.tif", "nothing",
+        "a mask beside every image, empty where there is no tumour",
+    ),
+    "mask without image": Broken(
+        "BAD_AX_12", drop("2.tif"), "mask without image", "2_mask.tif", "nothing",
+        "an image beside every mask",
+    ),
+    "gap": Broken(
+        "BAD_AX_13", drop("2.tif", "2_mask.tif"), "slice numbers", "1.tif",
+        "slice 2 not there", NUMBERED,
+    ),
+    "doubled number": Broken(
+        "BAD_AX_14", put("01.tif", SOME[::-1]), "slice numbers", "01.tif", "slice 1 twice",
+        NUMBERED,
+    ),
+    "doubled over two batches": Broken(
+        "BAD_AX_15", put_elsewhere("later", "2.tif", SOME[:, ::-1]), "slice numbers", "1.tif",
+        "slice 2 twice", NUMBERED,
+    ),
+    "name of another patient": Broken(
+        "BAD_AX_16", stray("OTHER_AX_01_4.tif"), "file name", "OTHER_AX_01_4.tif",
+        "OTHER_AX_01_4.tif", NAMED,
+    ),
+    "name of another patient's mask": Broken(
+        "BAD_AX_17", stray("OTHER_AX_01_4_mask.tif"), "file name", "OTHER_AX_01_4_mask.tif",
+        "OTHER_AX_01_4_mask.tif", NAMED,
+    ),
+    "same image, first": Broken(
+        "BAD_AX_18", put("2.tif", image("twin", 2)), "same image", "2.tif", "BAD_AX_19",
+        "an image that no other patient holds",
+    ),
+    "same image, second": Broken(
+        "BAD_AX_19", put("3.tif", image("twin", 2)), "same image", "3.tif", "BAD_AX_18",
+        "an image that no other patient holds",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ran:
+    """Where everything lies after ingest and validate."""
+
+    root: Path
+
+    @property
+    def quarantine(self) -> pd.DataFrame:
+        return files.read_table(self.root / "quarantine.csv")
+
+    def findings_of(self, patient: str) -> pd.DataFrame:
+        return self.quarantine[self.quarantine.patient == patient]
+
+
+def run(raw: Path, **limits: float) -> Ran:
+    ran = Ran(raw.parent)
+    wanted = parameters(validate=limits)
+    manifest = ran.root / "manifest.csv"
+    ingest.run(wanted, raw=raw, scans=ran.root / "scans", manifest=manifest)
+    validate.run(
+        wanted, manifest=manifest, quarantine=ran.root / "quarantine.csv", docs=ran.root / "docs"
+    )
+    return ran
+
+
+def write_good(raw: Path, patients: list[str], *, tumour_pixels: int = 5) -> None:
+    """Sound patients, whose first slices are black as those of real scans often are."""
+    for patient in patients:
+        folder = write_patient(raw / "source" / patient, tumour_pixels=tumour_pixels)
+        write_tif(folder / f"{patient}_1.tif", BLACK)
+
+
+@pytest.fixture(scope="module")
+def everything_broken(tmp_path_factory) -> Iterator[Ran]:
+    """One run over twelve good patients and one of every broken kind."""
+    raw = tmp_path_factory.mktemp("broken") / "raw"
+    write_good(raw, GOOD)
+    for kind in KINDS.values():
+        kind.spoil(write_patient(raw / "source" / kind.patient), kind.patient)
+    yield run(raw, max_quarantined=1.0)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_broken_patient_is_in_quarantine_with_rule_file_found_and_expected(
+    everything_broken, kind
+):
+    findings = everything_broken.findings_of(kind.patient)
+    (finding,) = findings[findings.rule == kind.rule].to_dict("records")
+    assert finding["found"] == kind.found
+    assert finding["expected"] == kind.expected
+    batch, patient, name = finding["file"].split("/")
+    assert (batch, patient) == ("source", kind.patient)
+    assert name in (kind.file, f"{kind.patient}_{kind.file}")
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_one_fault_is_one_finding(everything_broken, kind):
+    assert list(everything_broken.findings_of(kind.patient).rule) == [kind.rule]
+
+
+def test_good_patients_are_not_in_quarantine(everything_broken):
+    assert set(everything_broken.quarantine.patient) == {kind.patient for kind in KINDS.values()}
+
+
+def test_good_patients_keep_their_pixels(everything_broken):
+    for patient in GOOD:
+        scan = arrays.open_scan(everything_broken.root / "scans", patient)
+        assert np.array_equal(scan.images, [BLACK, image(patient, 2), image(patient, 3)])
+        assert np.array_equal(scan.masks * 255, [mask(0), mask(5), mask(5)])
+
+
+def test_quarantine_has_the_columns_that_other_programs_read(everything_broken):
+    assert list(everything_broken.quarantine) == ["patient", "rule", "file", "found", "expected"]
+
+
+def test_a_sound_data_set_leaves_an_empty_quarantine(tmp_path):
+    write_good(tmp_path / "raw", GOOD[:3])
+    ran = run(tmp_path / "raw", min_patients=3, max_quarantined=0.0)
+    assert ran.quarantine.empty
+    assert (ran.root / "quarantine.csv").read_text() == "patient,rule,file,found,expected\n"
+
+
+def test_too_few_patients_stop_the_run_with_number_and_limit(tmp_path):
+    write_good(tmp_path / "raw", GOOD[:3])
+    with pytest.raises(GliaflowError, match=r"^3 patients are fit to use; expected at least 4 "):
+        run(tmp_path / "raw", min_patients=4)
+
+
+def test_patients_in_quarantine_do_not_count_as_fit(tmp_path):
+    write_good(tmp_path / "raw", GOOD[:4])
+    spoil_first(tmp_path / "raw")
+    with pytest.raises(GliaflowError, match=r"^3 patients are fit to use; expected at least 4 "):
+        run(tmp_path / "raw", min_patients=4, max_quarantined=0.25)
+
+
+def test_too_large_a_share_in_quarantine_stops_the_run_with_share_and_limit(tmp_path):
+    write_good(tmp_path / "raw", GOOD[:4])
+    spoil_first(tmp_path / "raw")
+    with pytest.raises(
+        GliaflowError, match=r"^25% of the patients are in quarantine; allowed: 20% "
+    ):
+        run(tmp_path / "raw", min_patients=1, max_quarantined=0.2)
+    assert list(Ran(tmp_path).quarantine.patient) == [GOOD[0]]
+
+
+def test_share_at_the_limit_passes(tmp_path):
+    write_good(tmp_path / "raw", GOOD[:4])
+    spoil_first(tmp_path / "raw")
+    ran = run(tmp_path / "raw", min_patients=3, max_quarantined=0.25)
+    assert list(ran.quarantine.patient) == [GOOD[0]]
+
+
+def test_a_data_set_without_tumour_stops_the_run(tmp_path):
+    write_good(tmp_path / "raw", GOOD[:3], tumour_pixels=0)
+    with pytest.raises(GliaflowError, match=r"^no accepted slice has tumour; expected some"):
+        run(tmp_path / "raw", min_patients=3)
+    assert Ran(tmp_path).quarantine.empty
+
+
+def test_a_data_set_of_wholly_black_or_white_masks_is_sound(tmp_path):
+    write_good(tmp_path / "raw", GOOD[:3], tumour_pixels=32 * 32)
+    assert run(tmp_path / "raw", min_patients=3).quarantine.empty
+
+
+def test_every_broken_rule_of_the_data_set_is_told_at_once(tmp_path):
+    write_good(tmp_path / "raw", GOOD[:1])
+    spoil_first(tmp_path / "raw")
+    with pytest.raises(GliaflowError) as stopped:
+        run(tmp_path / "raw", min_patients=1, max_quarantined=0.2)
+    assert "0 patients are fit to use; expected at least 1" in str(stopped.value)
+    assert "100% of the patients are in quarantine; allowed: 20%" in str(stopped.value)
+    assert "no accepted slice has tumour" in str(stopped.value)
+
+
+def test_two_runs_give_the_same_quarantine_and_pages(everything_broken, tmp_path):
+    again = Ran(tmp_path)
+    validate.run(
+        parameters(validate={"max_quarantined": 1.0}),
+        manifest=everything_broken.root / "manifest.csv",
+        quarantine=again.root / "quarantine.csv",
+        docs=again.root / "docs",
+    )
+    assert content(again.root / "docs") == content(everything_broken.root / "docs")
+    assert again.quarantine.equals(everything_broken.quarantine)
+
+
+def spoil_first(raw: Path) -> None:
+    KINDS["empty image"].spoil(raw / "source" / GOOD[0], GOOD[0])
