@@ -80,16 +80,16 @@ def retrain(root: str = ".") -> dict[str, Any] | State:
     for stage in own.order():
         done = run_stage(own.root, stage, return_state=True)
         if not done.is_completed():
-            return done
+            return Failed(message=done.message)
     registered = register(own, return_state=True)
     if not registered.is_completed():
-        return registered
+        return Failed(message=registered.message)
     decided = decide(own, registered.result(), return_state=True)
     if not decided.is_completed():
-        return decided
+        return Failed(message=decided.message)
     promoted = promote(own, decided.result(), return_state=True)
     if not promoted.is_completed():
-        return promoted
+        return Failed(message=promoted.message)
     _artifacts(own, promoted.result())
     return promoted.result()
 

@@ -126,8 +126,8 @@ def epochs(
         yield Epoch(number, train_loss, val_loss, score, rate), state
     if state.best_score < COLLAPSED:
         raise GliaflowError(
-            f"the validation Tversky never got past {COLLAPSED} (best {state.best_score:.4f} in "
-            f"{done} epochs or more); the network found no tumour. Try more train.epochs, another "
+            f"the validation Tversky never got past {COLLAPSED} (best: {state.best_score:.4f}, epoch "
+            f"{state.best_epoch}); the network found no tumour. Try more train.epochs, another "
             "train.learning_rate, a larger train.image_size or train.slices: tumour"
         )
 

@@ -135,9 +135,7 @@ def test_numbers_from_zero_are_sound(tmp_path):
         ("2_mask.tif", b"", "mask: the file is empty"),
     ],
 )
-def test_a_file_that_does_not_decode_is_told_and_its_facts_are_blank(
-    folder, name, content, reason
-):
+def test_a_file_that_does_not_decode_is_told_and_its_facts_are_blank(folder, name, content, reason):
     (folder / f"{P}_{name}").write_bytes(content)
     patient, of = read(folder), "mask_" if "mask" in name else ""
     assert [row["unreadable"] for row in patient.rows] == [None, reason, None]

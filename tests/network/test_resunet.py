@@ -45,6 +45,10 @@ def slices(count: int, side: int) -> np.ndarray:
     return np.random.default_rng(2).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
+def probabilities(model: keras.Model, shown: np.ndarray) -> np.ndarray:
+    return keras.ops.convert_to_numpy(model(shown, training=False))
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> tuple[keras.Model, Path]:
     """A network that works at half the slices' size, and its file."""
@@ -66,7 +70,7 @@ def test_other_filters_make_another_number_of_parameters():
 @pytest.mark.parametrize(("image_size", "side"), [(16, 16), (16, 32), (16, 64), (32, 32)])
 def test_raw_slices_go_in_and_probabilities_of_their_size_come_out(image_size, side):
     model = tiny(image_size=image_size, side=side)
-    found = model.predict_on_batch(slices(3, side))
+    found = probabilities(model, slices(3, side))
     assert model.input.dtype == "uint8"
     assert found.shape == (3, side, side, 1)
     assert found.dtype == np.float32
@@ -75,7 +79,7 @@ def test_raw_slices_go_in_and_probabilities_of_their_size_come_out(image_size, s
 
 @pytest.mark.parametrize("value", [0, 255])
 def test_slices_at_either_end_of_the_range_give_probabilities(value):
-    found = tiny(side=32).predict_on_batch(np.full((1, 32, 32, 3), value, np.uint8))
+    found = probabilities(tiny(side=32), np.full((1, 32, 32, 3), value, np.uint8))
     assert np.isfinite(found).all()
     assert found.min() >= 0 and found.max() <= 1
 
@@ -84,13 +88,13 @@ def test_probabilities_that_are_certain_stay_in_range_when_brought_back_to_size(
     model = tiny(side=64)
     for bias, expected in ((100, 1.0), (-1000, 0.0)):
         model.get_layer("probability").bias.assign([bias])
-        assert (model.predict_on_batch(slices(1, 64)) == expected).all()
+        assert (probabilities(model, slices(1, 64)) == expected).all()
 
 
 def test_a_slice_does_not_depend_on_its_batch():
     model, shown = tiny(), slices(4, 16)
-    together = model.predict_on_batch(shown)
-    alone = model.predict_on_batch(np.stack([shown[2]] * 4))
+    together = probabilities(model, shown)
+    alone = probabilities(model, np.stack([shown[2]] * 4))
     assert np.allclose(together[2], alone[0], atol=1e-6)
 
 
@@ -99,7 +103,7 @@ def test_weights_are_carried_between_sizes():
     large.set_weights(small.get_weights())
     shown = slices(2, 16)
     doubled = shown.repeat(2, axis=1).repeat(2, axis=2)  # each pixel as 2x2: averages to itself
-    found, expected = large.predict_on_batch(doubled), small.predict_on_batch(shown)
+    found, expected = probabilities(large, doubled), probabilities(small, shown)
     for corner in ((0, 0), (0, -1), (-1, 0), (-1, -1)):  # where nothing is interpolated
         assert np.allclose(found[:, *corner], expected[:, *corner], atol=1e-5)
     halves = found.reshape(2, 16, 2, 16, 2).mean(axis=(2, 4))
@@ -109,7 +113,7 @@ def test_weights_are_carried_between_sizes():
 def test_weights_fit_a_network_that_works_at_another_size():
     small, large = tiny(image_size=16, side=32), tiny(image_size=32, side=32, seed=9)
     large.set_weights(small.get_weights())
-    assert large.predict_on_batch(slices(1, 32)).shape == (1, 32, 32, 1)
+    assert probabilities(large, slices(1, 32)).shape == (1, 32, 32, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,366 @@
+"""The whole line on a tiny phantom, with real DVC, Great Expectations, Keras, Prefect and MLflow."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import checkouts
+import pytest
+import yaml
+
+ALL = ["fetch", "ingest", "validate", "split", "train", "evaluate", "report"]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A checkout after its first `gliaflow run`."""
+    folder = checkouts.make(tmp_path_factory.mktemp("built"))
+    done = checkouts.call(folder, "gliaflow", "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "run.log").write_text(done.stdout + done.stderr)
+    return folder
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def ran(output: str) -> list[str]:
+    return [stage for stage in ALL if f"Running stage '{stage}'" in output]
+
+
+def registry(folder: Path) -> dict:
+    done = checkouts.call(folder, "gliaflow", "registry", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_run_leaves_what_it_promises(built):
+    for name in [
+        "data/manifest.csv",
+        "data/quarantine.csv",
+        "data/splits.csv",
+        "models/resunet.keras",
+        "models/history.csv",
+        "reports/metrics.json",
+        "reports/patients.csv",
+        "reports/decision.json",
+        "reports/index.html",
+        "reports/validation/index.html",
+    ]:
+        assert (built / name).stat().st_size > 0, name
+
+
+def test_the_forms_that_other_programs_read_hold(built):
+    assert {"patient", "site", "slice", "tumour_pixels"} <= set(
+        read(built / "data/manifest.csv")[0]
+    )
+    assert list(read(built / "data/splits.csv")[0]) == ["patient", "split"]
+    patients = read(built / "reports/patients.csv")
+    assert {"patient", "split", "site", "tversky", "dice"} <= set(patients[0])
+    scores = json.loads((built / "reports/metrics.json").read_text())
+    tested = [row for row in patients if row["split"] == "test"]
+    assert scores["test"]["tversky"]["patients"] == len(tested)
+    mean = sum(float(row["tversky"]) for row in tested) / len(tested)
+    assert scores["test"]["tversky"]["mean"] == pytest.approx(mean, abs=1e-5)
+    assert set(scores["seed_tversky"]) == {"mean", "batches"}
+    decision = json.loads((built / "reports/decision.json").read_text())
+    assert decision["verdict"] == "promote"
+    assert all(reason["sentence"] for reason in decision["reasons"])
+
+
+def test_no_test_patient_was_trained_on(built):
+    splits = {row["patient"]: row["split"] for row in read(built / "data/splits.csv")}
+    assert len(splits) == len(read(built / "data/splits.csv"))
+    for row in read(built / "reports/patients.csv"):
+        assert splits[row["patient"]] == row["split"] != "train"
+
+
+def test_the_decision_is_on_the_page(built):
+    sentence = json.loads((built / "reports/decision.json").read_text())["reasons"][0]["sentence"]
+    page = (built / "reports/index.html").read_text()
+    assert sentence in page
+    assert sentence not in (built / "reports/evaluation.html").read_text()
+
+
+def test_curves_reach_mlflow_epoch_by_epoch_and_once(built):
+    code = """
+import mlflow
+client = mlflow.MlflowClient("sqlite:///mlflow.db")
+(run,) = client.search_runs([client.get_experiment_by_name("gliaflow").experiment_id])
+print([m.step for m in client.get_metric_history(run.info.run_id, "val_tversky")])
+print(sorted(i.dataset.name for i in run.inputs.dataset_inputs), run.info.status)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=built, capture_output=True, text=True)
+    steps, rest = done.stdout.splitlines()
+    assert steps == "[1, 2, 3, 4, 5]"
+    assert rest == "['test', 'train', 'validation'] FINISHED"
+
+
+def test_a_second_repro_runs_nothing_and_offline_views_work(built):
+    done = checkouts.call(built, "dvc", "repro")
+    assert done.returncode == 0
+    assert ran(done.stdout) == []
+    shown = checkouts.call(built, "dvc", "metrics", "show")
+    assert "tversky.mean" in shown.stdout
+    drawn = checkouts.call(built, "dvc", "plots", "show")
+    assert drawn.returncode == 0, drawn.stderr
+    page = (built / "dvc_plots/index.html").read_text()
+    assert "curves.png" in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_another_learning_rate_reruns_train_and_what_follows(built):
+    before = (built / "params.yaml").read_text()
+    checkouts.change(built, train={"learning_rate": 0.0031})
+    done = checkouts.call(built, "dvc", "repro", "--dry")
+    (built / "params.yaml").write_text(before)
+    assert ran(done.stdout) == ["train", "evaluate", "report"]
+
+
+def test_an_empty_registry_beside_a_warm_cache_gets_the_same_version_without_training(built):
+    before = registry(built)
+    for path in built.glob("mlflow.db*"):
+        path.unlink()
+    done = checkouts.call(built, "gliaflow", "run")
+    assert done.returncode == 0, done.stderr
+    assert ran(done.stdout + done.stderr) == []
+    after = registry(built)
+    assert [v["digest"] for v in after["versions"]] == [v["digest"] for v in before["versions"]]
+    assert after["champion"] == 1
+    assert len(after["decisions"]) == 1
+
+
+def test_running_again_makes_no_second_version_and_no_second_decision(built):
+    before = registry(built)
+    done = checkouts.call(built, "gliaflow", "run")
+    assert done.returncode == 0, done.stderr
+    assert registry(built) == before
+
+
+def test_the_champion_loads_where_only_mlflow_and_keras_are_known(built, tmp_path):
+    code = f"""
+import sys
+sys.path = [p for p in sys.path if p not in ("", {str(built)!r}, {str(checkouts.ROOT)!r})]
+import mlflow, numpy as np
+mlflow.set_tracking_uri("sqlite:///{built}/mlflow.db")
+model = mlflow.keras.load_model("models:/lgg-resunet@champion")
+found = np.asarray(model(np.full((2, 64, 64, 3), 90, np.uint8)))
+any_model = mlflow.pyfunc.load_model("models:/lgg-resunet@champion")
+again = any_model.predict(np.full((2, 64, 64, 3), 90, np.uint8))
+print(found.shape, found.dtype, bool((found >= 0).all() and (found <= 1).all()), again.shape)
+print("pipeline" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": ""},
+    )  # fmt: skip
+    assert (
+        done.stdout.splitlines()[-2:]
+        == [
+            "(2, 64, 64, 1) float32 True (2, 64, 64, 1)",
+            "True",  # the environment's start-up line loads pipeline.telemetry, nothing else of it
+        ]
+        or done.stdout.splitlines()[-2:]
+        == [
+            "(2, 64, 64, 1) float32 True (2, 64, 64, 1)",
+            "False",
+        ]
+    ), done.stderr
+
+
+def test_predict_writes_masks_and_volumes_and_names_what_it_could_not_read(built, tmp_path):
+    scans = tmp_path / "scans"
+    patients = sorted((built / "data/raw/source").glob("PHANTOM_*"))
+    with_masks, without, broken = (scans / path.name for path in patients[:3])
+    for source, target in zip(patients, (with_masks, without, broken), strict=False):
+        shutil.copytree(source, target, copy_function=shutil.copyfile)
+    for mask in without.glob("*_mask.tif"):
+        mask.unlink()
+    next(broken.glob("*_2.tif")).write_bytes(b"not a tif")
+    done = checkouts.call(built, "gliaflow", "predict", str(scans), "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    rows = {row["patient"]: row for row in read(tmp_path / "out/patients.csv")}
+    assert set(rows) == {with_masks.name, without.name}
+    assert rows[with_masks.name]["dice"] != ""
+    assert rows[without.name]["dice"] == ""
+    (refused,) = read(tmp_path / "out/refused.csv")
+    assert refused["patient"] == broken.name
+    assert "_2.tif" in refused["file"]
+    slices = [row for row in read(tmp_path / "out/slices.csv") if row["patient"] == without.name]
+    masks = sorted((tmp_path / "out" / without.name).glob("*_mask.tif"))
+    assert len(masks) == len(slices) == len(list(without.glob("*.tif")))
+    counted = {m.name: count_tumour(m) for m in masks}
+    for row in slices:
+        assert counted[f"{without.name}_{row['slice']}_mask.tif"] == int(row["tumour_pixels"])
+    again = checkouts.call(built, "gliaflow", "predict", str(scans), "--out", str(tmp_path / "out"))
+    assert again.returncode == 1
+    assert "not empty" in again.stderr
+
+
+def count_tumour(path: Path) -> int:
+    from pipeline.adapters.files import decode_image
+
+    mask = decode_image(path.read_bytes())
+    assert set(mask.flat) <= {0, 255}
+    return int((mask == 255).sum())
+
+
+def test_a_refusal_is_an_answer_and_an_override_is_kept_with_its_reason(built):
+    before = (built / "params.yaml").read_text()
+    checkouts.change(built, gate={"min_tversky": 0.999})
+    refused = checkouts.call(built, "gliaflow", "promote", "1")
+    assert refused.returncode == 0
+    assert "Rejected" in refused.stdout
+    half = checkouts.call(built, "gliaflow", "promote", "1", "--override", "a reason")
+    assert half.returncode == 2
+    forced = checkouts.call(
+        built, "gliaflow", "promote", "1", "--override", "agreed", "--by", "Ada Roe"
+    )
+    assert forced.returncode == 0, forced.stderr
+    unknown = checkouts.call(built, "gliaflow", "promote", "7")
+    assert unknown.returncode == 1
+    assert unknown.stderr.startswith("gliaflow: lgg-resunet has no version 7")
+    (built / "params.yaml").write_text(before)
+    last, refusal, first = registry(built)["decisions"]
+    assert (last["override"], last["who"], last["verdict"]) == ("agreed", "Ada Roe", "promote")
+    assert refusal["verdict"] == "reject"
+    assert first["verdict"] == "promote"
+
+
+def test_a_failed_stage_ends_the_run_with_its_own_sentence(built):
+    before = (built / "params.yaml").read_text()
+    checkouts.change(built, validate={"min_patients": 500})
+    done = checkouts.call(built, "gliaflow", "run")
+    (built / "params.yaml").write_text(before)
+    assert done.returncode == 1
+    last = [line for line in done.stderr.splitlines() if line.startswith("gliaflow: ")]
+    assert last == [
+        "gliaflow: validate: 24 patients are fit to use; expected at least 500 "
+        "(validate.min_patients). data/quarantine.csv names patient, rule and file"
+    ]
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_prefect_shows_scores_decision_and_the_way_to_the_report(built, monkeypatch):
+    from prefect.client.orchestration import get_client
+    from prefect.testing.utilities import prefect_test_harness
+
+    checkouts.call(built, "dvc", "repro")
+    monkeypatch.chdir(built)
+    monkeypatch.setenv("PATH", checkouts.environment(built)["PATH"])
+    monkeypatch.setenv("PYTHONPATH", str(built))
+    with prefect_test_harness(server_startup_timeout=120):
+        from flows.retrain import retrain
+
+        decision = retrain(str(built))
+        with get_client(sync_client=True) as client:
+            found = {artifact.key: artifact for artifact in client.read_artifacts()}
+            tasks = [run.name for run in client.read_task_runs()]
+    assert decision["verdict"] == "promote"
+    assert {"metrics", "decision", "report"} <= set(found)
+    assert "tversky" in str(found["metrics"].data)
+    assert decision["reasons"][0]["sentence"] in str(found["decision"].data)
+    assert (built / "reports/index.html").as_uri() in str(found["report"].data)
+    assert set(tasks) == {*ALL, "register", "decide", "promote"}
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory):
+    """Another checkout, built by `dvc repro` alone."""
+    folder = checkouts.make(tmp_path_factory.mktemp("again"))
+    done = checkouts.call(folder, "dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_two_checkouts_give_the_same_lock_byte_for_byte(built, again):
+    checkouts.call(built, "dvc", "repro")
+    assert (built / "dvc.lock").read_bytes() == (again / "dvc.lock").read_bytes()
+
+
+def test_scans_lie_on_disk_once_beside_the_cache(again):
+    for name in ("raw", "scans"):
+        for path in (again / "data" / name).rglob("*.*"):
+            if path.is_file():
+                assert path.stat().st_nlink > 1, path
+
+
+def stage_command(folder: Path, stage: str) -> list[str]:
+    words = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"][stage]["cmd"].split()
+    return [sys.executable, *words[1:]]
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_training_that_was_killed_goes_on_and_ends_the_same(again):
+    checkouts.change(again, train={"epochs": 6, "seed": 5})
+    straight = subprocess.run(
+        stage_command(again, "train"), cwd=again, env=checkouts.environment(again),
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert straight.returncode == 0, straight.stderr
+    wanted = {name: digest(again / name) for name in ("models/resunet.keras", "models/history.csv")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", "train"],
+        cwd=again, env={**checkouts.environment(again), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if "train: epoch 2" in line:
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+    process.wait(timeout=30)
+    assert "goes on" not in seen
+    time.sleep(1)
+    assert not (again / "models/resunet.keras").exists()
+    done = checkouts.call(again, "dvc", "repro", "train")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "train: goes on after epoch" in done.stdout
+    assert "train: epoch 1:" not in done.stdout
+    assert {name: digest(again / name) for name in wanted} == wanted
+
+
+def test_a_loss_that_is_not_finite_ends_training_with_a_sentence(again):
+    checkouts.change(again, train={"learning_rate": 1.0, "epochs": 2, "missed_weight": 0.7})
+    broken = again / "pipeline/network/losses.py"
+    text = broken.read_text()
+    broken.write_text(text.replace("maximum(1.0 - index, floor)", "log(index - 2.0)"))
+    done = subprocess.run(
+        stage_command(again, "train"), cwd=again, env=checkouts.environment(again),
+        capture_output=True, text=True,
+    )  # fmt: skip
+    broken.write_text(text)
+    assert done.returncode == 1
+    assert "gliaflow: train: the loss of epoch 1 is nan" in done.stderr
+    assert "train.learning_rate" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_commands_outside_a_checkout_say_where_to_go(tmp_path):
+    for command in (["run"], ["registry"], ["promote", "1"], ["predict", ".", "--out", "x"]):
+        done = checkouts.call(tmp_path, "gliaflow", *command)
+        assert done.returncode == 1, command
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("gliaflow: ")
+
+
+def test_every_command_helps_with_an_example():
+    for command in ([], ["use", "lgg"], ["use", "phantom"], ["run"], ["registry"], ["promote"],
+                    ["predict"], ["doctor"]):  # fmt: skip
+        done = checkouts.call(checkouts.ROOT, "gliaflow", *command, "--help")
+        assert done.returncode == 0
+        assert not command or "Example: gliaflow" in done.stdout, command
