@@ -54,7 +54,7 @@ def register(project: Project) -> Version:
             for name, value in _flat(scores).items()
             if isinstance(value, int | float) and not name.startswith("groups.")
         },
-        history=files.read_table(project.path("history"), text=()),
+        history=files.read_table(project.path("history")),
         manifest=tables.with_split(rows, project.path("splits")),
         artifacts=(
             project.root / "params.yaml",

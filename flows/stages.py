@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.adapters import lifetime
 from pipeline.errors import GliaflowError
 
 MARK = "gliaflow: "
@@ -88,4 +89,5 @@ def _environment() -> dict[str, str]:
     """Stages must run under this Python, also where its folder is not on the PATH."""
     bin_folder = str(Path(sys.executable).parent)
     path = f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    own = lifetime.identity(os.getpid()) or ""
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", lifetime.VARIABLE: own}

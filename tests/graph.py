@@ -11,6 +11,8 @@ NOT_TRACKED = {
     "pipeline",
     "pipeline.adapters",
     "pipeline.adapters.curves",
+    "pipeline.adapters.lifetime",
+    "pipeline.adapters.locks",
     "pipeline.adapters.progress",
     "pipeline.domain",
     "pipeline.errors",

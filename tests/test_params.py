@@ -58,6 +58,8 @@ def test_what_was_read_already_is_checked_alike(raw):
         ("train.augment.rotate_degree", "rotate_degrees"),
         ("fetch.phantom.patient", "patients"),
         ("gate.min_tverski", "min_tversky"),
+        ("validate.hight_px", "height_px"),
+        ("register.modell", "model"),
         ("trian", "train"),
         ("validation", "validate"),
         ("register_", "register"),

@@ -38,7 +38,7 @@ def open_scan(folder: Path, patient: str) -> Scan:
     try:
         images = np.load(folder / patient / "images.npy", mmap_mode="r")
         masks = np.load(folder / patient / "masks.npy", mmap_mode="r")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise GliaflowError(
             f"{folder / patient} holds no readable arrays ({error}); run `dvc repro ingest`"
         ) from error

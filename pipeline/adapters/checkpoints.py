@@ -5,6 +5,7 @@ Lies outside the outs of dvc.yaml, which DVC deletes before a stage runs.
 
 import json
 import shutil
+import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ class Store:
                 state=schedule.State(**note["state"]),
                 rows=note["rows"],
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
             return None
 
     def save(

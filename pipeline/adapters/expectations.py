@@ -146,13 +146,13 @@ def check_data_set(
     sentences = {
         "patients": f"{facts['patients']:.0f} patients are fit to use; expected at least "
         f"{min_patients} (validate.min_patients)",
-        "quarantined_share": f"{facts['quarantined_share']:.0%} of the patients are in quarantine; "
-        f"allowed: {max_quarantined:.0%} (validate.max_quarantined)",
+        "quarantined_share": f"{100 * facts['quarantined_share']:.3g}% of the patients are in quarantine; "
+        f"allowed: {100 * max_quarantined:.3g}% (validate.max_quarantined)",
         "tumour_slices": "no accepted slice has tumour; expected some",
     }
     kind = "ExpectColumnValuesToBeBetween"
     checks = [(name, kind, {"column": name, **limit}) for name, limit in limits.items()]
-    results = suites.run("data-set", pd.DataFrame([facts]), checks)
+    results = suites.run("data-set", pd.DataFrame([{**facts, "row": 0}]), checks)
     return [sentences[name] for name in limits if results[name].get("unexpected_count")]
 
 
@@ -164,12 +164,19 @@ def _finding(rule: RowRule, row: pd.Series) -> Finding:
 
 def _with_derived(manifest: pd.DataFrame) -> pd.DataFrame:
     """The manifest with sizes as text and a row number, as the rules read it."""
+    # Where a column is not there, its own rule must say so.
+    nothing = pd.Series(index=manifest.index, dtype=object)
+    unreadable, misnamed = (manifest.get(name, nothing) for name in ("unreadable", "misnamed"))
     return manifest.assign(
         row=range(len(manifest)),
         shape=_product(manifest, "height", "width", "channels"),
         plane=_product(manifest, "height", "width").map(lambda text: text and text + "x1"),
         mask_shape=_product(manifest, "mask_height", "mask_width", "mask_channels"),
-        either_file=manifest.file.where(manifest.file.notna(), manifest.mask_file),
+        either_file=manifest.file.where(
+            ~unreadable.fillna("").str.startswith("mask:"), manifest.mask_file
+        ),
+        # A name that does not fit is told once, not as a missing mask as well.
+        mask_file=manifest.mask_file.where(misnamed.isna(), manifest.file),
     )
 
 

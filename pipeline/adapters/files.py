@@ -36,10 +36,14 @@ def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` once all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    old = beside.with_name(f"{beside.name}.old")
     try:
         yield beside
+        if path.is_dir():
+            path.rename(old)
         beside.replace(path)
     finally:
+        shutil.rmtree(old, ignore_errors=True)
         if beside.is_dir():
             shutil.rmtree(beside)
         else:
@@ -79,15 +83,23 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(beside, index=False, lineterminator="\n")
 
 
-def read_table(path: Path, *, text: tuple[str, ...] = ("patient", "site")) -> pd.DataFrame:
-    """Read a csv that a stage wrote; the columns named in `text` are never read as numbers.
+# Columns of the tables that hold text, also where all of it looks like numbers.
+TEXT = (
+    "patient", "site", "file", "mask_file", "sha256", "mask_sha256", "pixels", "dtype", "blank",
+    "missing", "mask_dtype", "mask_values", "unreadable", "misnamed", "numbering",
+    "same_image_as", "conflict", "split", "rule", "found", "expected", "size_group",
+)  # fmt: skip
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a csv that a stage wrote; empty cells are missing values.
 
     Raises:
         GliaflowError: the file is not there, or is no table.
     """
     try:
         return pd.read_csv(
-            path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""]
+            path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""]
         )
     except FileNotFoundError:
         raise GliaflowError(f"{path} is not there; run `dvc repro` to build it") from None
@@ -107,7 +119,10 @@ def decode_image(content: bytes) -> np.ndarray:
 
     if not content:
         raise ValueError("the file is empty")
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:  # a header that claims an absurd size
+        raise ValueError(f"it does not decode as an image ({error.err})") from error
     if image is None:
         raise ValueError("it does not decode as an image")
     # OpenCV gives blue first; a tif's first channel, the pre-contrast one, is its red.

@@ -1,5 +1,6 @@
 """Predicted masks of whole patients in one small file, 8 pixels a byte."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def load(path: Path, patient: str) -> np.ndarray:
         with np.load(path) as stored:
             shape = stored[f"{patient}/shape"]
             bits = stored[f"{patient}/bits"]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise GliaflowError(
             f"{path} holds no prediction for {patient} ({error}); run `dvc repro evaluate`"
         ) from error

@@ -64,7 +64,8 @@ def find(start: Path) -> Project:
         if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file():
             try:
                 stages = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-            except (yaml.YAMLError, KeyError, TypeError) as error:
+                graph.stage_order(stages)
+            except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
                 raise GliaflowError(
                     f"{folder / 'dvc.yaml'} does not list stages; take it from the repository again"
                 ) from error

@@ -4,7 +4,6 @@ Versions are found by the digest of their lineage, so publishing the same model 
 it and makes nothing new. Does not judge: it moves the alias where it is told to.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from pipeline.adapters import curves
+from pipeline.adapters import curves, locks
 from pipeline.domain.lineage import Lineage
 from pipeline.errors import GliaflowError
 from pipeline.params import Register
@@ -124,7 +123,8 @@ class Registry:
             load_model: called without arguments for the Keras model, only where it is needed.
         """
         digest = material.lineage.digest
-        with self._alone(), self._sentences():
+        # Registering is not idempotent by itself: one publisher at a time on this machine.
+        with locks.alone(self._lock), self._sentences():
             known = self._by_digest(digest)
             if known is not None:
                 return known
@@ -239,14 +239,6 @@ class Registry:
                 **material.tags,
             },
         )
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One publisher at a time on this machine: registering is not idempotent by itself."""
-        self._lock.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock.open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
 
     @contextmanager
     def _sentences(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ import yaml
 from pipeline import params
 from pipeline.adapters import files
 
+COMMENT_COLUMN = 27
 PRESETS = Path(__file__).parent.parent / "presets"
 
 
@@ -50,7 +51,16 @@ def change(path: Path, values: dict[str, Any]) -> list[str]:
     return changed
 
 
+def _align(document: Any, key: str) -> None:
+    """Bring the comment behind a value back to the column of its neighbours, if it had to move."""
+    comment = document.ca.items.get(key, [None] * 3)[2]
+    if comment is not None:
+        comment.column = COMMENT_COLUMN
+
+
 def _set(document: Any, values: dict[str, Any], above: str) -> list[str]:
+    from ruamel.yaml.scalarstring import PlainScalarString
+
     changed = []
     for key, value in values.items():
         name = f"{above}{key}"
@@ -64,6 +74,7 @@ def _set(document: Any, values: dict[str, Any], above: str) -> list[str]:
             before = list(before)
             document[key][:] = value
         else:
-            document[key] = value
+            document[key] = PlainScalarString(value) if isinstance(value, str) else value
+            _align(document, key)
         changed.append(f"{name}: {before} -> {value}")
     return changed

@@ -6,6 +6,7 @@ a broken scan is copied as it is, and validation says so later.
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ TERMS = (
     "CC BY-NC-SA 4.0: non-commercial use, with attribution, and no attempt to identify patients."
 )
 CLINICAL = "data.csv"
+TIF = {".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,15 @@ def copy(source: str, into: Path, *, endpoint_url: str | None, max_gib: float) -
             "kaggle: set it with `gliaflow use lgg --source PATH`"
         )
     if not zipfile.is_zipfile(path):
-        raise GliaflowError(f"the source {source} is neither a folder nor a zip; unpack it first")
-    with zipfile.ZipFile(path) as archive:
-        return _write(_in_zip(archive, path, max_gib), into, source)
+        raise GliaflowError(
+            f"the source {source} is neither a folder nor a zip; if it is meant to be one, its "
+            "download was cut off: get it again"
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _write(_in_zip(archive, path, max_gib), into, source)
+    except zipfile.BadZipFile as error:
+        raise GliaflowError(f"{path} is a broken zip ({error}); get it again") from error
 
 
 def once(files: Iterable[Found]) -> list[Found]:
@@ -115,14 +123,17 @@ def _write(files: Iterable[Found], into: Path, source: str, *, threads: int = 1)
 
 def _place(path: PurePosixPath) -> tuple[str, str] | None:
     """(patient, name) of a path inside a source, None for what is no scan."""
-    if path.suffix.lower() in {".tif", ".tiff"} and len(path.parts) > 1:
+    if path.name.startswith("._") or "__MACOSX" in path.parts:
+        return None  # what macOS adds to zips
+    if path.suffix.lower() in TIF and len(path.parts) > 1:
         return path.parent.name, path.name
     return ("", CLINICAL) if path.name == CLINICAL else None
 
 
 def _in_folder(root: Path) -> Iterator[Found]:
     # A folder that holds the slices of one patient directly is taken as that patient.
-    base = root.resolve().parent if any(root.glob("*.tif")) else root.resolve()
+    one = any(path.suffix.lower() in TIF for path in root.iterdir())
+    base = root.resolve().parent if one else root.resolve()
     for path in sorted(root.resolve().rglob("*")):
         inside = path.relative_to(base)
         place = _place(PurePosixPath(*inside.parts))
@@ -140,12 +151,7 @@ def _in_folder(root: Path) -> Iterator[Found]:
 def _in_zip(archive: zipfile.ZipFile, path: Path, max_gib: float) -> Iterator[Found]:
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     for entry in entries:
-        inside = PurePosixPath(entry.filename.replace("\\", "/"))
-        if inside.is_absolute() or ".." in inside.parts or ":" in inside.parts[0]:
-            raise GliaflowError(
-                f"{path}: the entry {entry.filename!r} climbs out of the folder it is unpacked "
-                "to; nothing was unpacked: get the zip again from where it should come from"
-            )
+        _stays_inside(_inside(entry), f"{path}: the entry {entry.filename!r}")
     total_gib = sum(entry.file_size for entry in entries) / 2**30
     if total_gib > max_gib:
         raise GliaflowError(
@@ -153,7 +159,7 @@ def _in_zip(archive: zipfile.ZipFile, path: Path, max_gib: float) -> Iterator[Fo
             "params.yaml); nothing was unpacked"
         )
     for entry in entries:
-        inside = PurePosixPath(entry.filename)
+        inside = _inside(entry)
         place = _place(inside)
         if place is not None:
             yield Found(
@@ -165,10 +171,22 @@ def _in_zip(archive: zipfile.ZipFile, path: Path, max_gib: float) -> Iterator[Fo
             )
 
 
+def _inside(entry: zipfile.ZipInfo) -> PurePosixPath:
+    return PurePosixPath(entry.filename.replace("\\", "/"))
+
+
+def _stays_inside(path: PurePosixPath, what: str) -> None:
+    if path.is_absolute() or ".." in path.parts or any(":" in part for part in path.parts[:1]):
+        raise GliaflowError(
+            f"{what} climbs out of the folder it would be copied to; nothing was copied: look at "
+            "where these scans come from"
+        )
+
+
 def _unzip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> bytes:
     try:
         return archive.read(entry)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
         raise GliaflowError(
             f"{path}: the entry {entry.filename} cannot be unpacked ({error}); get the zip again"
         ) from error
@@ -177,12 +195,15 @@ def _unzip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> byte
 def _in_bucket(source: str, endpoint_url: str | None) -> Iterator[Found]:
     bucket, _, prefix = source.removeprefix("s3://").partition("/")
     prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+    if not bucket:
+        raise GliaflowError(f"the source {source} names no bucket; expected s3://bucket/prefix")
     with _S3Sentences(source, endpoint_url):
         client = _s3_client(endpoint_url)
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         listed = [item for page in pages for item in page.get("Contents", [])]
     for item in listed:
         inside = PurePosixPath(item["Key"].removeprefix(prefix))
+        _stays_inside(inside, f"s3://{bucket}/{item['Key']}")
         place = _place(inside)
         if place is not None:
             yield Found(
@@ -244,7 +265,7 @@ class _S3Sentences:
                 f"{self.source}: the server{self.at} refused with {code}; check the bucket's name "
                 "and that these credentials may list and read it"
             ) from error
-        if isinstance(error, BotoCoreError):
+        if isinstance(error, BotoCoreError | ValueError):
             raise GliaflowError(
                 f"{self.source}: no answer{self.at} ({' '.join(str(error).split())}); check "
                 "fetch.endpoint_url in params.yaml and the network"

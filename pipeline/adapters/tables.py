@@ -25,7 +25,7 @@ def with_split(rows: pd.DataFrame, splits: Path) -> pd.DataFrame:
     Raises:
         GliaflowError: a patient is on two sides of a split by patient; or a slice has none.
     """
-    dealt = files.read_table(splits)
+    dealt = files.read_table(splits).drop_duplicates()
     by_slice = "slice" in dealt.columns
     check_sides(splits, by_slice=by_slice)
     keys = ["patient", "slice"] if by_slice else ["patient"]
@@ -43,6 +43,11 @@ def check_sides(splits: Path, *, by_slice: bool) -> None:
         GliaflowError: something does, or a split has an unknown name.
     """
     dealt = files.read_table(splits)
+    if not {"patient", "split"} <= set(dealt.columns):
+        raise GliaflowError(
+            f"{splits} has the columns {', '.join(dealt.columns)}; expected patient and split: "
+            "delete it and run `dvc repro split`"
+        )
     names = (
         [rules.slice_key(p, s) for p, s in zip(dealt.patient, dealt.slice, strict=True)]
         if by_slice

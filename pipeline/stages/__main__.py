@@ -23,9 +23,10 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
         from pipeline import params, telemetry
-        from pipeline.adapters import quiet
+        from pipeline.adapters import lifetime, quiet
 
         telemetry.turn_off()
+        lifetime.end_with_flow()
         with quiet.loading():
             stage = importlib.import_module(f"pipeline.stages.{name}")
     except ModuleNotFoundError as error:

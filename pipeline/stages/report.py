@@ -34,8 +34,8 @@ def run(
     The page goes to `page`, which DVC keeps, and to `index`, which gets the decision.
     """
     rows = tables.with_split(tables.accepted(manifest, quarantine), splits)
-    curves = files.read_table(history, text=())
-    table = files.read_table(patients, text=("patient", "site", "missing", "size_group"))
+    curves = files.read_table(history)
+    table = files.read_table(patients)
     text = report.render(
         metrics=files.read_json(scores),
         patients=table,

@@ -15,6 +15,7 @@ from pipeline.adapters import (
     checkpoints,
     curves,
     files,
+    locks,
     model_files,
     progress,
     tables,
@@ -51,7 +52,10 @@ def run(
     recipe.make_repeatable(wanted.seed)
     digest = checkpoints.training_digest(params, manifest=manifest, splits=splits)
     store = checkpoints.Store(checkpoint, digest)
-    with curves.live(params.register_, digest=digest) as log:
+    with (
+        locks.alone(checkpoint.with_name("training.lock"), what="train: another training runs"),
+        curves.live(params.register_, digest=digest) as log,
+    ):
         network, found = _train(wanted, train, validation, store, log)
     whole = resunet.build(
         image_size=wanted.image_size, filters=wanted.filters, height=height, width=width

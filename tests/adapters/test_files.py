@@ -85,7 +85,7 @@ def test_tables_round_trip_to_the_last_bit(tmp_path):
             "patient": ["0012", "NA", "TCGA_CS_1"],
             "site": ["?", "NA", "CS"],
             "share": [0.1, 1 / 3, 1e-300],
-            "pixels": [0, 5, 10**9],
+            "tumour_pixels": [0, 5, 10**9],
             "note": ["comma, quote \"x\"", None, "Größe"],
         }
     )  # fmt: skip
@@ -94,7 +94,7 @@ def test_tables_round_trip_to_the_last_bit(tmp_path):
     assert list(read.patient) == ["0012", "NA", "TCGA_CS_1"]
     assert list(read.site) == ["?", "NA", "CS"]
     assert list(read.share) == [0.1, 1 / 3, 1e-300]
-    assert list(read.pixels) == [0, 5, 10**9]
+    assert list(read.tumour_pixels) == [0, 5, 10**9]
     assert read.note[0] == 'comma, quote "x"'
     assert pd.isna(read.note[1])
 

@@ -197,6 +197,13 @@ def test_a_pooled_share_of_none_or_all_has_no_width(hits, share):
     assert (found.mean, found.low, found.high) == (share, share, share)
 
 
+def test_a_pooled_share_of_many_patients_is_about_two_standard_errors_to_either_side():
+    # One pixel a patient, half of 400 hit: standard error 0.5 / 20 = 0.025, times 1.96.
+    found = bootstrap_share(np.repeat([0, 1], 200), np.ones(400), resamples=2000, seed=1)
+    assert found.low == pytest.approx(0.5 - 0.049, abs=0.006)
+    assert found.high == pytest.approx(0.5 + 0.049, abs=0.006)
+
+
 def test_a_pooled_share_repeats_by_its_seed():
     hits, totals = np.arange(20), np.full(20, 20)
     first, again = (bootstrap_share(hits, totals, resamples=100, seed=3) for _ in "ab")

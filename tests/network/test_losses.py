@@ -146,7 +146,7 @@ def test_slope_at_a_hand_worked_point():
     assert tape.gradient(found, y_pred).numpy().ravel()[0] == pytest.approx(-0.5)
 
 
-def test_the_keras_loss_gives_the_functions_value_unreduced():
+def test_the_keras_loss_gives_the_value_of_the_function():
     y_pred = batch([1, 1, 0, 0])
     found = FocalTversky(missed_weight=0.7, exponent=0.75)(TRUTH, y_pred)
     assert found.shape == ()

@@ -276,7 +276,7 @@ def test_numbers_as_names_of_patients_are_told_as_they_are(tmp_path):
     for patient in ("0012", "0013"):
         write_tif(tmp_path / "raw" / "source" / patient / f"{patient}_2.tif", SOME)
     ran = run(tmp_path / "raw", min_patients=1, max_quarantined=1.0)
-    assert list(zip(ran.quarantine.patient, ran.quarantine.found.astype(str), strict=True)) == [
+    assert list(zip(ran.quarantine.patient, ran.quarantine.found, strict=True)) == [
         ("0012", "0013"),
         ("0013", "0012"),
     ]
