@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.domain.scans import CONFLICT
 from pipeline.errors import GliaflowError
 
 # Data Docs carry no clock: the same manifest gives the same pages.
@@ -73,6 +74,8 @@ def row_rules(*, height_px: int, width_px: int) -> tuple[RowRule, ...]:
                 "0 and 255 alone", mask),
         RowRule("slice numbers", empty, {"column": "numbering"}, "numbering",
                 "every number once, from 1 without gaps"),
+        RowRule(CONFLICT, empty, {"column": "conflict"}, "conflict",
+                "the bytes that are there already; the earlier scan stays in use"),
         RowRule("same image", empty, {"column": "same_image_as"}, "same_image_as",
                 "an image that no other patient holds"),
     )  # fmt: skip

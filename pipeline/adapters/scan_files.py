@@ -16,7 +16,7 @@ COLUMNS = (
     "patient", "site", "slice", "file", "mask_file", "sha256", "mask_sha256", "pixels",
     "height", "width", "channels", "dtype", "pre_mean", "flair_mean", "post_mean", "blank",
     "missing", "mask_height", "mask_width", "mask_channels", "mask_dtype", "mask_values",
-    "tumour_pixels", "unreadable", "misnamed", "numbering", "same_image_as",
+    "tumour_pixels", "unreadable", "misnamed", "numbering", "same_image_as", "conflict",
 )  # fmt: skip
 
 
@@ -54,6 +54,70 @@ def read(patient: str, paths: list[Path], *, root: Path, needs_masks: bool = Tru
     fault = scans.numbering_fault(numbers) if needs_masks else scans.doubled(numbers)
     sound = not fault and not any(row["unreadable"] or row["misnamed"] for row in rows)
     return Patient(rows, _stack(images, masks, needs_masks) if sound else None)
+
+
+def merge(
+    patient: str, versions: list[list[Path]], *, root: Path, plane: tuple[int, int]
+) -> tuple[list[Path], list[dict[str, Any]]]:
+    """The files of a patient who came in several batches.
+
+    Slices that are there already with the same bytes count once, and new numbers join in.
+    Where a later batch holds other bytes under a known name, it takes the earlier one's place
+    if that was not fit to use (it was mended); otherwise the earlier one stays, and what
+    differs is a conflict. Nothing is replaced silently.
+
+    Args:
+        versions: the tif files of each batch, in the order in which they arrived.
+        plane: height and width in pixels that a fit slice has.
+
+    Returns:
+        The files to read, and a row for every slice that is in conflict.
+    """
+    kept = {path.name: path for path in versions[0]}
+    conflicts: list[dict[str, Any]] = []
+    for later in versions[1:]:
+        differing = {
+            path.name
+            for path in later
+            if path.name in kept and path.read_bytes() != kept[path.name].read_bytes()
+        }
+        if differing and not _is_fit(patient, list(kept.values()), root, plane):
+            kept = {path.name: path for path in later}
+        elif differing:
+            conflicts += _conflicts(patient, sorted(differing), kept, later, root)
+        else:
+            kept |= {path.name: path for path in later if path.name not in kept}
+    return list(kept.values()), conflicts
+
+
+def _is_fit(patient: str, paths: list[Path], root: Path, plane: tuple[int, int]) -> bool:
+    found = read(patient, paths, root=root)
+    return (
+        found.scan is not None
+        and found.scan.images.shape[1:3] == plane
+        and all(row["mask_values"] in ("0", "255", "0 255") for row in found.rows)
+    )
+
+
+def _conflicts(
+    patient: str, names: list[str], kept: dict[str, Path], later: list[Path], root: Path
+) -> list[dict[str, Any]]:
+    """A row for every slice whose image or mask differs from the one that is there."""
+    there = {path.name: path for path in later}
+    rows = []
+    for name in names:
+        parsed = scans.parse_name(name)
+        file = str(there[name].relative_to(root))
+        rows.append(
+            _row(
+                patient,
+                parsed.slice if parsed else None,
+                file=file,
+                mask_file=file,
+                conflict=f"other content than {kept[name].relative_to(root)}",
+            )
+        )
+    return rows
 
 
 def _pairs(

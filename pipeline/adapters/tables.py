@@ -7,16 +7,22 @@ import pandas as pd
 
 from pipeline.adapters import files
 from pipeline.domain import splits as rules
+from pipeline.domain.scans import CONFLICT
 from pipeline.errors import GliaflowError
 
 
 def accepted(manifest: Path, quarantine: Path) -> pd.DataFrame:
     """The manifest's rows of patients who are not in quarantine, with `position` in the arrays."""
     table = files.read_table(manifest)
-    kept_out = files.read_table(quarantine).patient
-    table = table[~table.patient.isin(kept_out)].astype({"slice": int, "tumour_pixels": int})
+    table = table[~table.patient.isin(kept_out(files.read_table(quarantine)))]
+    table = table[table.conflict.isna()].astype({"slice": int, "tumour_pixels": int})
     table = table.sort_values(["patient", "slice"], ignore_index=True)
     return table.assign(position=table.groupby("patient").cumcount())
+
+
+def kept_out(quarantine: pd.DataFrame) -> set[str]:
+    """Patients whom a broken rule keeps out; a conflict keeps out slices alone."""
+    return set(quarantine.patient[quarantine.rule != CONFLICT])
 
 
 def with_split(rows: pd.DataFrame, splits: Path) -> pd.DataFrame:

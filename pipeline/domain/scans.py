@@ -14,6 +14,9 @@ import numpy as np
 CHANNELS = ("pre", "flair", "post")
 FLAIR = CHANNELS.index("flair")
 
+# The one rule of validation that keeps slices out and not their patient.
+CONFLICT = "conflict"
+
 _NAME = re.compile(r"(?P<patient>.+)_(?P<slice>\d+)(?P<mask>_mask)?\.tiff?", re.IGNORECASE)
 
 

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from pipeline.adapters import files, progress, sources
+from pipeline.adapters import batches, files, progress, sources
 from pipeline.domain import phantom, scans
 from pipeline.params import Params, Phantom
 
@@ -11,7 +11,7 @@ from pipeline.params import Params, Phantom
 def run(params: Params, *, incoming: Path, raw: Path) -> None:
     """Fill `raw/source/` from the source and `raw/<batch>/` from each folder of `incoming`."""
     wanted = params.fetch
-    base = raw / "source"
+    base = raw / batches.SOURCE
     if wanted.source == "phantom":
         count = _draw(wanted.phantom, base, workers=params.ingest.workers)
     else:
@@ -19,10 +19,13 @@ def run(params: Params, *, incoming: Path, raw: Path) -> None:
             wanted.source, base, endpoint_url=wanted.endpoint_url, max_gib=wanted.max_gib
         )
     print(f"fetch: {count} files from {wanted.source}")
-    for batch in sorted(path for path in incoming.iterdir() if path.is_dir()):
+    for batch in batches.in_order(incoming):
         count = sources.copy(
             str(batch), raw / batch.name, endpoint_url=None, max_gib=wanted.max_gib
         )
+        note = batches.read_note(batch)
+        if note is not None:
+            batches.write_note(raw / batch.name, note)
         print(f"fetch: {count} files from the batch {batch.name}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.adapters import arrays, files, progress, scan_files
+from pipeline.adapters import arrays, batches, files, progress, scan_files
 from pipeline.errors import GliaflowError
 from pipeline.params import Params
 
@@ -23,7 +23,8 @@ def run(params: Params, *, raw: Path, scans: Path, manifest: Path) -> None:
     if not patients:
         raise GliaflowError(f"{raw} holds no scans; run `dvc repro fetch`")
     scans.mkdir(parents=True, exist_ok=True)
-    read = partial(_read, root=raw, scans=scans)
+    plane = (params.validate_.height_px, params.validate_.width_px)
+    read = partial(_read, root=raw, scans=scans, plane=plane)
     found = progress.spread(
         read, sorted(patients.items()), workers=params.ingest.workers, label="reading patients"
     )
@@ -36,21 +37,26 @@ def run(params: Params, *, raw: Path, scans: Path, manifest: Path) -> None:
     )
 
 
-def _patients(raw: Path) -> dict[str, list[Path]]:
-    """The tif files of each patient, from all batches together."""
-    found = defaultdict(list)
-    for path in sorted(raw.glob("*/*/*")):
-        if path.suffix.lower() in {".tif", ".tiff"}:
-            found[path.parent.name].append(path)
+def _patients(raw: Path) -> dict[str, list[list[Path]]]:
+    """The tif files of each patient, a list for every batch, in the order of their arrival."""
+    found: dict[str, list[list[Path]]] = defaultdict(list)
+    for batch in batches.in_order(raw):
+        for folder in sorted(path for path in batch.iterdir() if path.is_dir()):
+            paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in {".tif", ".tiff"})
+            if paths:
+                found[folder.name].append(paths)
     return found
 
 
-def _read(item: tuple[str, list[Path]], *, root: Path, scans: Path) -> list[dict[str, Any]]:
-    patient, paths = item
+def _read(
+    item: tuple[str, list[list[Path]]], *, root: Path, scans: Path, plane: tuple[int, int]
+) -> list[dict[str, Any]]:
+    patient, versions = item
+    paths, conflicts = scan_files.merge(patient, versions, root=root, plane=plane)
     read = scan_files.read(patient, paths, root=root)
     if read.scan is not None:
         arrays.save(scans, patient, read.scan)
-    return read.rows
+    return [*read.rows, *conflicts]
 
 
 def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.adapters import expectations, files
+from pipeline.adapters import expectations, files, tables
 from pipeline.errors import GliaflowError
 from pipeline.params import Params
 
@@ -22,15 +22,17 @@ def run(params: Params, *, manifest: Path, quarantine: Path, docs: Path) -> None
     )
     broken = pd.DataFrame([asdict(finding) for finding in findings], columns=COLUMNS)
     files.write_table(quarantine, broken)
-    accepted = table[~table.patient.isin(broken.patient)]
-    kept_out, patients = broken.patient.nunique(), table.patient.nunique()
-    print(f"validate: {accepted.patient.nunique()} patients accepted, {kept_out} in quarantine")
+    kept_out = tables.kept_out(broken)
+    accepted = table[~table.patient.isin(kept_out)]
+    print(
+        f"validate: {accepted.patient.nunique()} patients accepted, {len(kept_out)} in quarantine"
+    )
     for (patient, rule), files_hit in broken.groupby(["patient", "rule"], sort=False).file:
         print(f"validate: quarantine: {patient}: {rule} ({files_hit.iloc[0]})")
     stops = expectations.check_data_set(
         {
             "patients": accepted.patient.nunique(),
-            "quarantined_share": kept_out / patients,
+            "quarantined_share": len(kept_out) / table.patient.nunique(),
             "tumour_slices": int((accepted.tumour_pixels > 0).sum()),
         },
         min_patients=wanted.min_patients,

@@ -82,6 +82,7 @@ def test_every_fact_of_a_drawn_slice_is_as_worked_by_hand(tmp_path):
         "misnamed": None,
         "numbering": None,
         "same_image_as": None,
+        "conflict": None,
     }
     assert tuple(row) == COLUMNS
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from making import content, image, mask, parameters, write_patient, write_tif
 
-from pipeline.adapters import arrays, files
+from pipeline.adapters import arrays, batches, files
 from pipeline.errors import GliaflowError
 from pipeline.stages import ingest
 
@@ -113,13 +113,38 @@ def test_the_same_slice_in_two_batches_counts_once(raw):
     assert with_arrays(raw) == [A, B]
 
 
-def test_a_slice_in_two_batches_with_different_content_is_a_doubled_number(raw):
+def test_a_slice_with_other_content_in_a_later_batch_is_a_conflict_and_the_earlier_stays(raw):
     write_patient(raw / "later" / A)
     write_tif(raw / "later" / A / f"{A}_2.tif", image(A, 99))
     table = run(raw)
-    assert list(table[table.patient == A].slice) == [1, 2, 2, 3]
-    assert table.numbering[0] == "slice 2 twice"
-    assert with_arrays(raw) == [B]
+    assert list(table[table.patient == A].slice) == [1, 2, 3, 2]
+    assert list(table[table.patient == A].conflict.fillna("")) == [
+        "", "", "", f"other content than source/{A}/{A}_2.tif"
+    ]  # fmt: skip
+    assert with_arrays(raw) == [A, B]
+    scan = arrays.open_scan(raw.parent / "scans", A)
+    assert np.array_equal(scan.images[1], image(A, 2))
+
+
+def test_a_mended_patient_of_a_later_batch_takes_the_place_of_a_broken_one(raw):
+    broken = raw / "source" / A / f"{A}_2.tif"
+    broken.write_bytes(b"no tif")
+    write_patient(raw / "later" / A)
+    table = run(raw)
+    assert list(table[table.patient == A].slice) == [1, 2, 3]
+    assert table.unreadable.isna().all()
+    assert table.conflict.isna().all()
+    assert with_arrays(raw) == [A, B]
+
+
+def test_batches_count_in_the_order_in_which_they_arrived(raw):
+    for name, hour, seed in (("a-last", "12", 7), ("z-first", "09", 8)):
+        write_patient(raw / name / "NEW_AX_1")
+        write_tif(raw / name / "NEW_AX_1" / "NEW_AX_1_2.tif", image("NEW_AX_1", seed))
+        batches.write_note(raw / name, batches.Note(f"2026-01-01T{hour}:00:00", "x"))
+    run(raw)
+    scan = arrays.open_scan(raw.parent / "scans", "NEW_AX_1")
+    assert np.array_equal(scan.images[1], image("NEW_AX_1", 8))
 
 
 def test_slices_from_two_batches_are_one_scan(raw):

@@ -21,6 +21,7 @@ def folder(tmp_path) -> Path:
     """Thirty patients of three slices, the third with tumour; nobody in quarantine."""
     rows = [(patient, number) for patient in PATIENTS for number in (1, 2, 3)]
     table = pd.DataFrame(rows, columns=["patient", "slice"])
+    table["conflict"] = None
     table["tumour_pixels"] = [9 if number == 3 else 0 for number in table.slice]
     files.write_table(tmp_path / "manifest.csv", table)
     keep_out(tmp_path)
@@ -28,7 +29,9 @@ def folder(tmp_path) -> Path:
 
 
 def keep_out(folder: Path, *patients: str) -> None:
-    files.write_table(folder / "quarantine.csv", pd.DataFrame({"patient": list(patients)}))
+    files.write_table(
+        folder / "quarantine.csv", pd.DataFrame({"patient": list(patients), "rule": "shape"})
+    )
 
 
 def run(folder: Path, **changed: object) -> pd.DataFrame:

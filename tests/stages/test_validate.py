@@ -124,9 +124,10 @@ KINDS = {
         "BAD_AX_14", put("01.tif", SOME[::-1]), "slice numbers", "01.tif", "slice 1 twice",
         NUMBERED,
     ),
-    "doubled over two batches": Broken(
-        "BAD_AX_15", put_elsewhere("later", "2.tif", SOME[:, ::-1]), "slice numbers", "1.tif",
-        "slice 2 twice", NUMBERED,
+    "other content in a later batch": Broken(
+        "BAD_AX_15", put_elsewhere("later", "2.tif", SOME[:, ::-1]), "conflict", "2.tif",
+        "other content than source/BAD_AX_15/BAD_AX_15_2.tif",
+        "the bytes that are there already; the earlier scan stays in use",
     ),
     "name of another patient": Broken(
         "BAD_AX_16", stray("OTHER_AX_01_4.tif"), "file name", "OTHER_AX_01_4.tif",
@@ -198,7 +199,7 @@ def test_a_broken_patient_is_in_quarantine_with_rule_file_found_and_expected(
     assert finding["found"] == kind.found
     assert finding["expected"] == kind.expected
     batch, patient, name = finding["file"].split("/")
-    assert (batch, patient) == ("source", kind.patient)
+    assert (batch, patient) == ("later" if kind.rule == "conflict" else "source", kind.patient)
     assert name in (kind.file, f"{kind.patient}_{kind.file}")
 
 
