@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pipeline.errors import GliaflowError
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 SplitName = Literal["train", "validation", "test"]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Phantom(Section):
@@ -75,7 +75,8 @@ class Train(Section):
     slices: Literal["all", "tumour"]
     image_size: Annotated[int, Field(ge=16, le=1024, multiple_of=16)]
     filters: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(min_length=5, max_length=5)
+        tuple[Annotated[int, Field(ge=1, le=1024)], ...],
+        Field(min_length=5, max_length=5, strict=False),
     ]
     batch: Annotated[int, Field(ge=1, le=1024)]
     epochs: Annotated[int, Field(ge=1, le=10_000)]
@@ -89,9 +90,18 @@ class Train(Section):
     augment: Augment
     seed: Seed
 
+    @model_validator(mode="after")
+    def lets_the_rate_only_fall(self) -> "Train":
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"min_learning_rate {self.min_learning_rate} must not be over learning_rate "
+                f"{self.learning_rate}"
+            )
+        return self
+
 
 class Evaluate(Section):
-    splits: Annotated[tuple[SplitName, ...], Field(min_length=1)]
+    splits: Annotated[tuple[SplitName, ...], Field(min_length=1, strict=False)]
     threshold: Annotated[float, Field(gt=0, lt=1)]
     missed_weight: Share
     resamples: Annotated[int, Field(ge=100, le=1_000_000)]
@@ -101,6 +111,8 @@ class Evaluate(Section):
     def names_the_test(self) -> "Evaluate":
         if "test" not in self.splits:
             raise ValueError("splits must name test: the gate reads it")
+        if len(set(self.splits)) < len(self.splits):
+            raise ValueError(f"splits names one twice: {', '.join(self.splits)}")
         return self
 
 
@@ -142,13 +154,15 @@ def load(path: Path) -> Params:
             allowed.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_NoDoubles)  # noqa: S506
     except FileNotFoundError:
         raise GliaflowError(
             f"{path} is not there; call gliaflow and dvc in the folder of the repository"
         ) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise GliaflowError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise GliaflowError(f"{path} cannot be read ({error.strerror}); expected a file") from error
     return parse(raw, name=path.name)
 
 
@@ -160,6 +174,19 @@ def parse(raw: Any, *, name: str = "params.yaml") -> Params:
         return Params.model_validate(raw)
     except ValidationError as error:
         raise GliaflowError(f"{name}: {_sentence(error.errors()[0])}") from error
+
+
+class _NoDoubles(yaml.SafeLoader):
+    """A safe loader that refuses a key which stands twice in one section."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key} stands twice; take one out", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
 def _sentence(error: Any) -> str:
@@ -175,6 +202,11 @@ def _sentence(error: Any) -> str:
     allowed = error["msg"].removeprefix("Value error, ").replace("Input should be ", "")
     if error["type"] == "value_error":
         return f"{key}: {allowed}"
+    if error["type"] == "model_type":
+        allowed = "a section of keys"
+    if error["type"] in ("too_short", "too_long"):
+        context = error["ctx"]
+        allowed = f"{context.get('min_length', context.get('max_length'))} values"
     return f"{key} is {error['input']!r}; allowed: {allowed}"
 
 

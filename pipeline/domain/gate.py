@@ -62,10 +62,13 @@ def decide(test: Interval, *, policy: Policy, loads_back: bool, loaded: str) -> 
 
 def _score(test: Interval, policy: Policy) -> Reason:
     passed = test.mean >= policy.min_tversky
+    shown = f"{test.mean:.4f}"
+    if not passed and float(shown) >= policy.min_tversky:
+        shown = f"{test.mean:.8f}"  # rounded, it would look like the bound
     return Reason(
         "test Tversky",
         passed,
-        f"The test Tversky is {test.mean:.4f} over {test.count} patients; "
+        f"The test Tversky is {shown} over {test.count} patients; "
         f"{'at least' if passed else 'the gate asks for at least'} {policy.min_tversky} "
         f"{'was asked for' if passed else '(gate.min_tversky)'}.",
     )

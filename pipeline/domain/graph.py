@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from graphlib import TopologicalSorter
+from pathlib import PurePosixPath
 from typing import Any
 
 
@@ -16,7 +17,12 @@ def stage_order(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """
     makers = {path: name for name, stage in stages.items() for path in outs(stage)}
     waits = {
-        name: {makers[path] for path in _paths(stage.get("deps", [])) if path in makers}
+        name: {
+            maker
+            for dep in _paths(stage.get("deps", []))
+            for path, maker in makers.items()
+            if _touch(dep, path)
+        }
         for name, stage in stages.items()
     }
     return list(TopologicalSorter(waits).static_order())
@@ -25,6 +31,12 @@ def stage_order(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def outs(stage: Mapping[str, Any]) -> list[str]:
     """Every path that a stage makes: its outs, metrics and plots."""
     return [path for kind in ("outs", "metrics", "plots") for path in _paths(stage.get(kind, []))]
+
+
+def _touch(one: str, other: str) -> bool:
+    """Whether two paths are the same, or one lies in the other."""
+    a, b = PurePosixPath(one), PurePosixPath(other)
+    return a == b or a in b.parents or b in a.parents
 
 
 def _paths(entries: list[Any]) -> list[str]:

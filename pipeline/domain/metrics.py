@@ -49,8 +49,10 @@ def tversky(found: Overlap, *, missed_weight: float) -> float:
 
     Source: Salehi, Erdogmus, Gholipour 2017, with w for their beta.
     """
+    if found.hit == 0:
+        return 0.0 if found.missed or found.invented else 1.0
     cost = missed_weight * found.missed + (1 - missed_weight) * found.invented
-    return 1.0 if found.hit + cost == 0 else found.hit / (found.hit + cost)
+    return found.hit / (found.hit + cost)
 
 
 def dice(found: Overlap) -> float:

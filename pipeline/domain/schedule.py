@@ -40,8 +40,8 @@ def step(state: State, *, epoch: int, score: float, rules: Rules) -> State:
     state = replace(state, since_best=state.since_best + 1, since_fall=state.since_fall + 1)
     if state.since_fall < rules.plateau_patience:
         return state
-    rate = max(state.learning_rate * rules.plateau_factor, rules.min_learning_rate)
-    return replace(state, learning_rate=rate, since_fall=0)
+    lower = max(state.learning_rate * rules.plateau_factor, rules.min_learning_rate)
+    return replace(state, learning_rate=min(state.learning_rate, lower), since_fall=0)
 
 
 def is_over(state: State, *, rules: Rules) -> bool:

@@ -116,12 +116,15 @@ def epochs(
         model.optimizer.learning_rate = rate
         generator = np.random.default_rng([seed, number])
         train_loss = _train_once(model, train, batch, augmentation, generator)
-        if not np.isfinite(train_loss):
+        val_loss, score = _validate(model, validation, batch=batch, loss=loss)
+        # A fused convolution may hide weights that are no numbers from the loss, so look there too.
+        weights = sum(float(np.sum(value)) for value in model.get_weights())
+        if not np.isfinite([train_loss, val_loss, weights]).all():
             raise GliaflowError(
-                f"the loss of epoch {number} is {train_loss}; training ended. Try a lower "
+                f"the loss of epoch {number} is {train_loss} ({val_loss} in validation), its weights "
+                f"are {'' if np.isfinite(weights) else 'not '}finite; training ended. Try a lower "
                 f"train.learning_rate (it was {rate:g}) or another train.seed"
             )
-        val_loss, score = _validate(model, validation, batch=batch, loss=loss)
         state = schedule.step(state, epoch=number, score=score, rules=rules)
         yield Epoch(number, train_loss, val_loss, score, rate), state
     if state.best_score < COLLAPSED:

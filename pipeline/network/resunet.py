@@ -49,13 +49,19 @@ def shrink_factor(*, image_size: int, height: int, width: int) -> int:
     """How many pixels of a slice make one of the network's, along each side.
 
     Raises:
-        GliaflowError: the slices are not square, or their side is no multiple of `image_size`.
+        GliaflowError: the slices are not square, or no multiples of 16, or `image_size` does
+            not divide them.
     """
-    if height != width or height % image_size:
-        fitting = [height // n for n in (1, 2, 4, 8) if height % (16 * n) == 0]
+    if height != width or height % 16:
+        raise GliaflowError(
+            f"the slices are {height}x{width} px; expected square ones whose side is a multiple of "
+            "16: pad or crop them, and set validate.height_px and width_px"
+        )
+    if height % image_size or image_size % 16:
+        fitting = [side for side in range(16, height + 1, 16) if height % side == 0]
         raise GliaflowError(
             f"train.image_size is {image_size} and the slices are {height}x{width} px; "
-            f"expected square slices and a size that divides theirs: set one of {fitting}"
+            f"expected a size that divides theirs: set one of {fitting}"
         )
     return height // image_size
 
