@@ -19,12 +19,16 @@ from flows.wording import decision_text, metrics_rows
 from pipeline.adapters import files, project
 from pipeline.adapters.project import Project
 from pipeline.adapters.registry import Version
+from pipeline.domain import graph
 from pipeline.errors import GliaflowError
 
 
 @task(task_run_name="{stage}")
-def run_stage(root: Path, stage: str) -> State | None:
+def run_stage(root: Path, stage: str, *, is_pending: bool) -> State | None:
     """One stage through DVC, its lines as this task's logs."""
+    if not is_pending:
+        get_run_logger().info("%s: up to date", stage)
+        return None
     try:
         stages.repro(root, stage, say=get_run_logger().info)
     except GliaflowError as error:
@@ -75,10 +79,11 @@ def retrain(root: str = ".") -> dict[str, Any] | State:
     try:
         own = project.find(Path(root))
         own.params()  # a wrong value is told now, not after an hour
+        pending = graph.with_followers(stages.changed(own.root), own.stages)
     except GliaflowError as error:
         return _failed(error)
     for stage in own.order():
-        done = run_stage(own.root, stage, return_state=True)
+        done = run_stage(own.root, stage, is_pending=stage in pending, return_state=True)
         if not done.is_completed():
             return Failed(message=done.message)
     registered = register(own, return_state=True)

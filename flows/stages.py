@@ -3,6 +3,7 @@
 Does not know Prefect.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -24,6 +25,28 @@ ADVICE = (
     "Use `dvc push`",
     "Updating lock file",
 )
+
+
+def changed(root: Path) -> set[str]:
+    """The stages of dvc.yaml that DVC would run, without those that follow from them.
+
+    Raises:
+        GliaflowError: DVC cannot tell.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "status", "--json"],
+        cwd=root,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+    )
+    try:
+        return set(json.loads(done.stdout or "null") or {})
+    except ValueError:
+        said = " ".join((done.stderr or done.stdout).split())[:300]
+        raise GliaflowError(
+            f"`dvc status` in {root} failed: {said}; run `gliaflow doctor`"
+        ) from None
 
 
 def repro(root: Path, stage: str, *, say: Callable[[str], None]) -> None:

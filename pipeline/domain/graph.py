@@ -15,8 +15,22 @@ def stage_order(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
     Raises:
         graphlib.CycleError: stages wait for each other.
     """
+    return list(TopologicalSorter(_waits(stages)).static_order())
+
+
+def with_followers(changed: set[str], stages: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The stages that changed, and all that read, directly or not, what those make."""
+    waits, found = _waits(stages), set(changed)
+    for name in stage_order(stages):
+        if waits[name] & found:
+            found.add(name)
+    return found
+
+
+def _waits(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, set[str]]:
+    """For each stage those whose outs it reads."""
     makers = {path: name for name, stage in stages.items() for path in outs(stage)}
-    waits = {
+    return {
         name: {
             maker
             for dep in _paths(stage.get("deps", []))
@@ -25,7 +39,6 @@ def stage_order(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
         }
         for name, stage in stages.items()
     }
-    return list(TopologicalSorter(waits).static_order())
 
 
 def outs(stage: Mapping[str, Any]) -> list[str]:

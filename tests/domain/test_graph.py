@@ -2,7 +2,7 @@ from graphlib import CycleError
 
 import pytest
 
-from pipeline.domain.graph import outs, stage_order
+from pipeline.domain.graph import outs, stage_order, with_followers
 
 
 def test_stages_follow_what_they_read_whatever_order_they_are_written_in():
@@ -74,3 +74,19 @@ def test_outs_are_all_that_a_stage_makes():
 
 def test_a_stage_that_makes_nothing_has_no_outs():
     assert outs({"deps": ["in"]}) == []
+
+
+def test_what_reads_a_changed_stage_follows_and_nothing_else():
+    chain = {
+        "a": {"outs": ["one"]},
+        "b": {"deps": ["one"], "outs": ["two"]},
+        "c": {"deps": ["two"]},
+        "d": {"deps": ["elsewhere"]},
+    }
+    assert with_followers({"b"}, chain) == {"b", "c"}
+    assert with_followers(set(), chain) == set()
+
+
+def test_a_file_inside_a_folder_that_a_stage_makes_comes_after_it():
+    stages = {"late": {"deps": ["data/raw/a.csv"]}, "early": {"outs": ["data/raw"]}}
+    assert stage_order(stages) == ["early", "late"]
