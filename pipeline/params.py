@@ -121,6 +121,15 @@ class Report(Section):
     slices: Annotated[int, Field(ge=1, le=100)]
 
 
+class Watch(Section):
+    source: Annotated[str, Field(min_length=1)]
+    endpoint_url: str | None
+    poll_seconds: Annotated[int, Field(ge=5, le=86_400)]
+    settle_seconds: Annotated[int, Field(ge=1, le=86_400)]
+    git_commit: bool
+    notify: str | None
+
+
 class Register(Section):
     tracking_uri: Annotated[str, Field(min_length=1)]
     experiment: Annotated[str, Field(min_length=1)]
@@ -141,6 +150,7 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
     report: Report
+    watch: Watch
     register_: Register = Field(alias="register")
     gate: Gate
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.adapters import files
 from pipeline.errors import GliaflowError
 
 KAGGLE_SET = "mateuszbuda/lgg-mri-segmentation"
@@ -35,17 +36,30 @@ class Found:
     name: str
     where: str
     depth: int
+    size: int
     fingerprint: Callable[[], str]
     read: Callable[[], bytes]
 
 
-def copy(source: str, into: Path, *, endpoint_url: str | None, max_gib: float) -> int:
+def copy(
+    source: str,
+    into: Path,
+    *,
+    endpoint_url: str | None,
+    max_gib: float,
+    resume: bool = False,
+    link: bool = False,
+) -> int:
     """Copy the scans of a source to `into/<patient>/<file>`, bytes unchanged.
 
     Args:
         source: a folder, a zip, `s3://bucket/prefix`, or `kaggle`.
         endpoint_url: of an S3 server that is not Amazon's.
         max_gib: what a zip may expand to.
+        resume: files that are there already, of the size expected, are left: an earlier copy
+            of the very same listing was cut off.
+        link: hard links instead of copies, where source and target allow them. The files
+            must then never be changed in place.
 
     Returns:
         How many files were copied.
@@ -57,10 +71,11 @@ def copy(source: str, into: Path, *, endpoint_url: str | None, max_gib: float) -
     if source == "kaggle":
         source = str(_kaggle_folder())
     if source.startswith("s3://"):
-        return _write(_in_bucket(source, endpoint_url), into, source, threads=16)
+        found = _in_bucket(source, endpoint_url)
+        return _write(found, into, source, threads=16, resume=resume)
     path = Path(source).expanduser()
     if path.is_dir():
-        return _write(_in_folder(path), into, source)
+        return _write(_in_folder(path), into, source, resume=resume, link=link)
     if not path.exists():
         raise GliaflowError(
             f"the source {source} is not there; expected a folder, a zip, s3://bucket/prefix or "
@@ -99,8 +114,16 @@ def once(files: Iterable[Found]) -> list[Found]:
     return [kept[key] for key in sorted(kept)]
 
 
-def _write(files: Iterable[Found], into: Path, source: str, *, threads: int = 1) -> int:
-    chosen = once(files)
+def _write(
+    found: Iterable[Found],
+    into: Path,
+    source: str,
+    *,
+    threads: int = 1,
+    resume: bool = False,
+    link: bool = False,
+) -> int:
+    chosen = once(found)
     if not any(file.patient for file in chosen):
         raise GliaflowError(
             f"{source} holds no scans; expected <patient>/<patient>_<number>.tif, and "
@@ -110,7 +133,13 @@ def _write(files: Iterable[Found], into: Path, source: str, *, threads: int = 1)
         (into / folder).mkdir(parents=True, exist_ok=True)
 
     def save(file: Found) -> None:
-        (into / file.patient / file.name).write_bytes(file.read())
+        target = into / file.patient / file.name
+        if resume and target.exists() and target.stat().st_size == file.size:
+            return
+        if link and _linked(Path(file.where), target):
+            return
+        with files.replacing(target) as beside:
+            beside.write_bytes(file.read())
 
     if threads == 1:
         for file in chosen:
@@ -119,6 +148,14 @@ def _write(files: Iterable[Found], into: Path, source: str, *, threads: int = 1)
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(save, chosen))
     return len(chosen)
+
+
+def _linked(source: Path, target: Path) -> bool:
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        return False
+    return True
 
 
 def _place(path: PurePosixPath) -> tuple[str, str] | None:
@@ -143,6 +180,7 @@ def _in_folder(root: Path) -> Iterator[Found]:
             *place,
             where=str(path),
             depth=len(inside.parts),
+            size=path.stat().st_size,
             fingerprint=lambda path=path: hashlib.sha256(path.read_bytes()).hexdigest(),
             read=path.read_bytes,
         )
@@ -166,6 +204,7 @@ def _in_zip(archive: zipfile.ZipFile, path: Path, max_gib: float) -> Iterator[Fo
                 *place,
                 where=f"{path}:{entry.filename}",
                 depth=len(inside.parts),
+                size=entry.file_size,
                 fingerprint=lambda entry=entry: f"{entry.CRC:08x} {entry.file_size}",
                 read=lambda entry=entry: _unzip(archive, entry, path),
             )
@@ -193,14 +232,8 @@ def _unzip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> byte
 
 
 def _in_bucket(source: str, endpoint_url: str | None) -> Iterator[Found]:
-    bucket, _, prefix = source.removeprefix("s3://").partition("/")
-    prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
-    if not bucket:
-        raise GliaflowError(f"the source {source} names no bucket; expected s3://bucket/prefix")
-    with _S3Sentences(source, endpoint_url):
-        client = _s3_client(endpoint_url)
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        listed = [item for page in pages for item in page.get("Contents", [])]
+    bucket, prefix = _bucket(source)
+    client, listed = _listed(source, endpoint_url)
     for item in listed:
         inside = PurePosixPath(item["Key"].removeprefix(prefix))
         _stays_inside(inside, f"s3://{bucket}/{item['Key']}")
@@ -210,9 +243,34 @@ def _in_bucket(source: str, endpoint_url: str | None) -> Iterator[Found]:
                 *place,
                 where=f"s3://{bucket}/{item['Key']}",
                 depth=len(inside.parts),
+                size=item["Size"],
                 fingerprint=lambda item=item: f"{item['ETag']} {item['Size']}",
                 read=lambda item=item: _object(client, bucket, item, source, endpoint_url),
             )
+
+
+def list_bucket(source: str, endpoint_url: str | None) -> list[tuple[str, int, str]]:
+    """Every object below `s3://bucket/prefix`: key below the prefix, size in bytes, ETag."""
+    _, prefix = _bucket(source)
+    _, listed = _listed(source, endpoint_url)
+    return [(item["Key"].removeprefix(prefix), item["Size"], item["ETag"]) for item in listed]
+
+
+def _bucket(source: str) -> tuple[str, str]:
+    """Bucket and prefix, which is empty or ends with a slash."""
+    bucket, _, prefix = source.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise GliaflowError(f"the source {source} names no bucket; expected s3://bucket/prefix")
+    return bucket, prefix.strip("/") + "/" if prefix.strip("/") else ""
+
+
+def _listed(source: str, endpoint_url: str | None) -> tuple[Any, list[dict[str, Any]]]:
+    """A client, and every object below a prefix, page by page."""
+    bucket, prefix = _bucket(source)
+    with _S3Sentences(source, endpoint_url):
+        client = _s3_client(endpoint_url)
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return client, [item for page in pages for item in page.get("Contents", [])]
 
 
 def _object(
@@ -220,10 +278,13 @@ def _object(
 ) -> bytes:
     with _S3Sentences(source, endpoint_url):
         content = client.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
-    if len(content) != item["Size"]:
+    etag = item["ETag"].strip('"')
+    is_md5 = len(etag) == 32  # of an upload in parts it is none
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if len(content) != item["Size"] or (is_md5 and found != etag):
         raise GliaflowError(
-            f"s3://{bucket}/{item['Key']} came with {len(content)} bytes; expected "
-            f"{item['Size']}: run it again"
+            f"s3://{bucket}/{item['Key']} came with {len(content)} bytes that do not match its "
+            f"checksum; expected {item['Size']} bytes: run it again"
         )
     return bytes(content)
 

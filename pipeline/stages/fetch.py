@@ -21,7 +21,7 @@ def run(params: Params, *, incoming: Path, raw: Path) -> None:
     print(f"fetch: {count} files from {wanted.source}")
     for batch in batches.in_order(incoming):
         count = sources.copy(
-            str(batch), raw / batch.name, endpoint_url=None, max_gib=wanted.max_gib
+            str(batch), raw / batch.name, endpoint_url=None, max_gib=wanted.max_gib, link=True
         )
         note = batches.read_note(batch)
         if note is not None:
