@@ -8,7 +8,7 @@ ENV := .venv/in-date
 PYTHONS := python3 python3.13 python3.12 python3.11
 FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help env demo test check fmt lock clean
+.PHONY: help env demo test check fmt lock clean up down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -55,3 +55,9 @@ lock: $(ENV) ## resolve requirements.lock anew from pyproject.toml
 
 clean: ## remove what runs left: data, models, reports, registry; not the environment
 	@rm -rf data/raw data/scans data/*.csv models reports .local mlflow.db mlruns .dvc/cache .dvc/tmp
+
+up: $(ENV) ## Prefect server and worker, MLflow, and the watched inbox, on this machine
+	@python -m flows.stack up
+
+down: $(ENV) ## end exactly what make up started
+	@python -m flows.stack down

@@ -174,6 +174,29 @@ def predict(
     typer.echo(prediction.predict(scans, out, model_file=model, overlays=overlays))
 
 
+@app.command(epilog="Example: gliaflow inbox --json")
+def inbox(as_json: Json = False) -> None:
+    """The batches that were dropped into the inbox, and what became of them."""
+    own = project.find(Path.cwd())
+    from flows import batch_report
+
+    rows = batch_report.rows(own)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    if not rows:
+        source = own.params().watch.source
+        typer.echo(f"No batch was seen yet; drop one into {source}/<batch>/<patient>/*.tif.")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("batch", "state", "when", "what", "kept out")
+    for row in rows:
+        table.add_row(row["batch"], row["state"], row["when"][:16], row["note"], row["kept_out"])
+    Console().print(table)
+
+
 @app.command(epilog="Example: gliaflow doctor")
 def doctor() -> None:
     """What is missing or wrong on this machine, one line each."""

@@ -277,9 +277,11 @@ def _object(
     client: Any, bucket: str, item: dict[str, Any], source: str, endpoint_url: str | None
 ) -> bytes:
     with _S3Sentences(source, endpoint_url):
-        content = client.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
+        answer = client.get_object(Bucket=bucket, Key=item["Key"])
+        content = answer["Body"].read()
     etag = item["ETag"].strip('"')
-    is_md5 = len(etag) == 32  # of an upload in parts it is none
+    # Of an upload in parts, or under a server's own keys, the ETag is no MD5.
+    is_md5 = len(etag) == 32 and "kms" not in answer.get("ServerSideEncryption", "")
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if len(content) != item["Size"] or (is_md5 and found != etag):
         raise GliaflowError(
