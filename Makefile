@@ -16,7 +16,7 @@ help: ## this list
 env: $(ENV) ## the environment in .venv, from requirements.lock; nothing to do when it is in date
 
 # uv comes from the lock as well, checked by its hash, and installs the rest.
-$(ENV): requirements.lock pyproject.toml
+$(ENV): requirements.lock pyproject.toml pipeline/telemetry.py
 	@for name in $(PYTHONS); do \
 	  if $$name -c '$(FITS)' >/dev/null 2>&1; then python=$$name; break; fi; \
 	done; \
@@ -30,8 +30,9 @@ $(ENV): requirements.lock pyproject.toml
 	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.lock && \
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock && \
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable . && \
-	echo 'import pipeline.telemetry; pipeline.telemetry.turn_off()' \
-	  > "$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_gliaflow_telemetry.pth" && \
+	.venv/bin/python -c 'from pipeline.telemetry import startup_line; print(startup_line())' \
+	  > .venv/silent.pth && \
+	mv .venv/silent.pth "$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_gliaflow_telemetry.pth" && \
 	touch $@
 
 demo: $(ENV) ## from nothing to a judged model on drawn scans: minutes on two cores
