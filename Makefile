@@ -8,7 +8,7 @@ ENV := .venv/in-date
 PYTHONS := python3 python3.13 python3.12 python3.11
 FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help env demo test check fmt lock clean up down
+.PHONY: help env demo test test-all check fmt lock clean up down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -38,7 +38,10 @@ $(ENV): requirements.lock pyproject.toml pipeline/telemetry.py
 demo: $(ENV) ## from nothing to a judged model on drawn scans: minutes on two cores
 	@gliaflow run
 
-test: $(ENV) ## all tests
+test: $(ENV) ## all tests but the slow ones
+	@pytest -m "not slow"
+
+test-all: $(ENV) ## the slow ones too: servers, workers, kills and restarts
 	@pytest
 
 check: $(ENV) ## format, lint, types, import contracts, lock in date
