@@ -255,7 +255,7 @@ def test_prefect_shows_scores_decision_and_the_way_to_the_report(built, monkeypa
     assert "tversky" in str(found["metrics"].data)
     assert decision["reasons"][0]["sentence"] in str(found["decision"].data)
     assert (built / "reports/index.html").as_uri() in str(found["report"].data)
-    assert set(tasks) == {*ALL, "register", "decide", "promote"}
+    assert set(tasks) == {*ALL, "register", "decide", "promote", "push"}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,198 @@
+"""The deployment files: what of them can be checked without a container engine."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.telemetry import SILENT
+
+ROOT = Path(__file__).parent.parent
+INFRA = ROOT / "infra"
+COMPOSE = yaml.safe_load((INFRA / "compose.yaml").read_text())
+SERVICES = COMPOSE["services"]
+DOCKERFILE = (INFRA / "Dockerfile").read_text()
+FORM = re.compile(r"\$\{(?P<name>[A-Z_]+)(:-[^}]*|:\?[^}]+)\}")
+SECRET = re.compile(r"PASSWORD|SECRET|AUTH_STRING|ACCESS_KEY")
+LOCKS = ("train", "services")
+
+
+def pins(path: Path) -> dict[str, list[tuple[str, list[str]]]]:
+    """Package to its (line, hashes): one entry for each Python that gets another version."""
+    found: dict[str, list[tuple[str, list[str]]]] = {}
+    for block in re.split(r"\n(?=[a-z0-9])", path.read_text()):
+        if re.match(r"[a-z0-9][a-z0-9._-]*==", block):
+            line = block.partition("\n")[0].rstrip(" \\")
+            hashes = sorted(re.findall(r"--hash=sha256:[0-9a-f]{64}", block))
+            found.setdefault(line.partition("==")[0], []).append((line, hashes))
+    return found
+
+
+def instructions(dockerfile: str) -> list[list[str]]:
+    """Each instruction's words, without comments, continued lines as one."""
+    lines = [line for line in dockerfile.splitlines() if not line.lstrip().startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ")
+    return [line.split() for line in joined.splitlines() if line.strip()]
+
+
+def asked_variables() -> set[str]:
+    return {match["name"] for match in FORM.finditer((INFRA / "compose.yaml").read_text())}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_built_here_or_has_a_pinned_image(name):
+    service = SERVICES[name]
+    tag = service["image"].rpartition(":")[2]
+    assert re.match(r"\d+\.\d+", tag), service["image"]
+    if "build" in service:
+        assert (INFRA / service["build"]["context"]).resolve() == ROOT
+        assert (ROOT / service["build"]["dockerfile"]).is_file()
+        assert f" AS {service['build']['target']}\n" in DOCKERFILE
+
+
+def test_every_published_port_is_on_loopback():
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert not any(service.get("network_mode") == "host" for service in SERVICES.values())
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_secret_of_a_service_comes_from_a_variable_that_must_be_set(name):
+    for key, value in SERVICES[name]["environment"].items():
+        if SECRET.search(key):
+            assert re.fullmatch(r"\$\{[A-Z_0-9]+:\?[^}]+\}", value), key
+
+
+def test_no_address_and_no_identity_holds_a_password():
+    text = (INFRA / "compose.yaml").read_text()
+    assert not re.search(r"://[^/\s@]+:[^/\s@]+@", text)
+    identities = COMPOSE["configs"]["identities"]["content"]
+    for pair in json.loads(identities)["identities"][0]["credentials"]:
+        assert all(value.startswith("${") and ":?" in value for value in pair.values())
+
+
+def test_env_example_names_every_variable_and_holds_no_secret():
+    lines = (INFRA / "env.example").read_text().splitlines()
+    given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert set(given) == {*asked_variables()}
+    for name, value in given.items():
+        if re.search(r"PASSWORD|KEY|AUTH", name):
+            assert value.endswith("CHANGE-ME"), name
+    assert ".env" in (INFRA / ".gitignore").read_text().splitlines()
+
+
+def test_reporting_of_tools_is_off_in_every_service_of_our_own():
+    assert COMPOSE["x-silent"] == SILENT
+    for name, service in SERVICES.items():
+        if "build" in service:
+            assert service["environment"].items() >= SILENT.items(), name
+
+
+def test_services_wait_for_services_that_are_there_and_can_get_there():
+    for name, service in SERVICES.items():
+        for other, wait in service.get("depends_on", {}).items():
+            if wait["condition"] == "service_healthy":
+                assert "healthcheck" in SERVICES[other], (name, other)
+            else:
+                assert wait["condition"] == "service_completed_successfully"
+                assert SERVICES[other]["restart"] == "no", (name, other)
+
+
+@pytest.mark.parametrize("kind", ["configs", "volumes"])
+def test_what_a_service_mounts_is_defined(kind):
+    used = set()
+    for service in SERVICES.values():
+        for one in service.get(kind, []):
+            source = one["source"] if isinstance(one, dict) else one.partition(":")[0]
+            used |= {source} if source[0] not in ".$/" else set()
+    assert used == set(COMPOSE[kind])
+
+
+def test_deployments_and_worker_see_the_checkout_at_one_path():
+    for name in ("deployments", "worker"):
+        assert "..:/workspace" in SERVICES[name]["volumes"]
+    assert SERVICES["deployments"]["command"][-1] == "/workspace"
+
+
+def test_the_worker_serves_the_pool_that_the_deployments_use():
+    pool = re.search(r'^POOL = "(.+)"$', (ROOT / "flows/deployments.py").read_text(), re.M)
+    command = SERVICES["worker"]["command"]
+    assert command[command.index("--pool") + 1] == pool[1]
+
+
+def test_the_dockerfile_has_both_targets_and_each_ends_without_root():
+    default = {w[1].partition("=")[0]: w[1] for w in instructions(DOCKERFILE) if w[0] == "ARG"}
+    assert default["USER_ID"] == "USER_ID=1000"
+    users: dict[str, str] = {}
+    for words in instructions(DOCKERFILE):
+        if words[0] == "FROM":
+            target = words[words.index("AS") + 1]
+        elif words[0] == "USER":
+            users[target] = words[1]
+    assert users == {name: "${USER_ID}:${GROUP_ID}" for name in ("services", "train")}
+
+
+def test_the_dockerfile_takes_nothing_by_address_and_no_moving_image():
+    words = instructions(DOCKERFILE)
+    assert not [one for one in words if one[0] == "ADD"]
+    assert not re.search(r"https?://|latest|curl |wget ", DOCKERFILE)
+    images = [one[1].partition("=")[2] for one in words if one[0] == "ARG" and "IMAGE" in one[1]]
+    assert images and all(re.search(r":\d+\.\d+\.\d+", image) for image in images)
+
+
+def test_every_install_of_the_dockerfile_checks_hashes():
+    installs = [
+        command
+        for words in instructions(DOCKERFILE)
+        for command in " ".join(words).split("&&")
+        if "pip install" in command
+    ]
+    assert len(installs) == 4
+    assert all("--require-hashes" in command for command in installs)
+
+
+def test_the_dockerfile_copies_only_what_is_there():
+    named = re.findall(r"type=bind,source=([^,]+),", DOCKERFILE)
+    named += [words[1] for words in instructions(DOCKERFILE) if words[0] == "COPY"]
+    assert named and all((ROOT / name).is_file() for name in named)
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_has_hashes_and_no_index_address(name):
+    path = INFRA / f"{name}.lock"
+    assert all(hashes for entries in pins(path).values() for _, hashes in entries)
+    assert not re.search(r"://|--index-url|--extra-index", path.read_text())
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_agrees_with_requirements_lock(name):
+    """Where the whole environment has a package, version and hashes are the same."""
+    whole = pins(ROOT / "requirements.lock")
+    for package, entries in pins(INFRA / f"{name}.lock").items():
+        if name == "train" or package in whole:
+            versions = {re.split(r" ?;", line)[0]: hashes for line, hashes in entries}
+            expected = {re.split(r" ?;", line)[0]: hashes for line, hashes in whole[package]}
+            assert versions == expected, package
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_holds_what_its_list_asks_for(name):
+    lines = (INFRA / f"{name}.in").read_text().splitlines()
+    asked = {re.match(r"[a-z0-9-]+", line)[0] for line in lines if not line.startswith("#")}
+    assert asked <= set(pins(INFRA / f"{name}.lock"))
+
+
+def test_the_training_job_runs_the_command_of_the_stage_on_one_gpu_and_without_root():
+    job = yaml.safe_load((INFRA / "kubernetes/training-job.yaml").read_text())
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["command"] == shlex.split(stages["train"]["cmd"])
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] > 0
+    assert not container["securityContext"]["allowPrivilegeEscalation"]
+    assert pod["restartPolicy"] == "OnFailure" and job["spec"]["backoffLimit"] > 0
