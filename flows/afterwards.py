@@ -6,6 +6,7 @@ registered and judged.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipeline.adapters.project import Project
 from pipeline.errors import GliaflowError
 
 BRANCH = "retrained"
+NOTIFY_SECONDS = 60
 
 
 def push(root: Path) -> str:
@@ -31,9 +33,10 @@ def push(root: Path) -> str:
     if not remote:
         return "no DVC remote is configured (`dvc remote add -d NAME URL`): nothing was pushed"
     _run(root, sys.executable, "-m", "dvc", "push", "--quiet")
-    missing = json.loads(
+    states = json.loads(
         _run(root, sys.executable, "-m", "dvc", "status", "--cloud", "--json") or "{}"
     )
+    missing = [path for path, state in states.items() if state in ("new", "missing")]
     if missing:
         raise GliaflowError(
             f"the DVC remote {remote} lacks {', '.join(sorted(missing)[:5])} after a push; "
@@ -62,18 +65,24 @@ def commit(project: Project, decision: dict[str, Any]) -> str:
         What was done, in words.
     """
     root = project.root
+    if _git(root, "symbolic-ref", "--quiet", "HEAD", check=False) == f"refs/heads/{BRANCH}":
+        raise GliaflowError(
+            f"the branch {BRANCH} is checked out in {root}; it is written to from outside: check "
+            "out another one"
+        )
     incoming = project.path("incoming")
     paths = ["dvc.lock", *(str(p.relative_to(root)) for p in sorted(incoming.glob("*.dvc")))]
     known = _git(root, "rev-parse", "--verify", "--quiet", f"refs/heads/{BRANCH}", check=False)
     parent = known or _git(root, "rev-parse", "HEAD")
     index = root / ".local" / "commit.index"
+    index.parent.mkdir(exist_ok=True)
     index.unlink(missing_ok=True)
     own = {"GIT_INDEX_FILE": str(index)}
     _git(root, "read-tree", "HEAD", env=own)
     _git(root, "add", "--force", "--", *paths, env=own)
     tree = _git(root, "write-tree", env=own)
     index.unlink(missing_ok=True)
-    if tree == _git(root, "rev-parse", f"{parent}^{{tree}}"):
+    if known and tree == _git(root, "rev-parse", f"{parent}^{{tree}}"):
         return f"the branch {BRANCH} holds this state already"
     message = f"{headline(decision)}\n\ndigest {decision['candidate']['digest']}"
     made = _git(root, "commit-tree", tree, "-p", parent, "-m", message)
@@ -87,21 +96,26 @@ def notify(command: str, decision: dict[str, Any], root: Path) -> str:
     Raises:
         GliaflowError: it failed, or took over a minute.
     """
+    process = subprocess.Popen(  # noqa: S602 - the operator's own command, from params.yaml
+        command,
+        shell=True,
+        cwd=root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(  # noqa: S602 - the operator's own command, from params.yaml
-            command,
-            shell=True,
-            cwd=root,
-            input=json.dumps(decision),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        said, _ = process.communicate(json.dumps(decision), timeout=NOTIFY_SECONDS)
     except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
         raise GliaflowError(f"watch.notify `{command}` took over a minute; it was ended") from None
-    if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())[:200]
-        raise GliaflowError(f"watch.notify `{command}` ended with {done.returncode}: {said}")
+    if process.returncode:
+        said = " ".join(said.split())[:200]
+        raise GliaflowError(f"watch.notify `{command}` ended with {process.returncode}: {said}")
     return "the decision was passed on"
 
 
@@ -115,7 +129,12 @@ def _git(root: Path, *arguments: str, check: bool = True, env: dict[str, str] | 
 
 def _run(root: Path, *command: str, check: bool = True, env: dict[str, str] | None = None) -> str:
     done = subprocess.run(
-        command, cwd=root, env={**os.environ, **(env or {})}, capture_output=True, text=True
+        command,
+        cwd=root,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        errors="replace",
     )
     if check and done.returncode:
         said = " ".join((done.stderr or done.stdout).split())[:300]

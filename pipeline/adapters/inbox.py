@@ -57,6 +57,13 @@ class Folder:
                 for folder in folders
                 if not folder.name.startswith(".")
             }
+        except FileNotFoundError as error:
+            if self._root.is_dir():  # a file was renamed while it was looked at: it still changes
+                return {}
+            raise GliaflowError(
+                f"the inbox {self._root} is not there; make the folder, or set watch.source in "
+                "params.yaml"
+            ) from error
         except OSError as error:
             raise GliaflowError(
                 f"the inbox {self._root} cannot be read ({error.strerror}); make the folder, or set "
@@ -75,14 +82,14 @@ class Bucket:
     """`s3://bucket/prefix`, below it `<batch>/<patient>/*.tif`."""
 
     def __init__(self, url: str, endpoint_url: str | None):
-        self._url = url.rstrip("/")
+        self._url = f"s3://{url.removeprefix('s3://').rstrip('/')}"
         self._endpoint_url = endpoint_url
 
     def listings(self) -> dict[str, list[Item]]:
         found: dict[str, list[Item]] = {}
         for key, size, etag in sources.list_bucket(self._url, self._endpoint_url):
-            batch, *inside = PurePosixPath(key).parts
-            if inside:
+            batch, *inside = PurePosixPath(key).parts or ("",)
+            if inside and not key.endswith("/"):
                 item = Item(str(PurePosixPath(*inside)), size, etag)
                 found.setdefault(batch, []).append(item)
         return found
@@ -130,6 +137,11 @@ class Inbox:
         Raises:
             GliaflowError: the inbox itself cannot be read; what was known is kept.
         """
+        # Two looks at once would share a half copy.
+        with locks.alone(self._state / "look.lock", what="inbox: another look runs"):
+            return self._look()
+
+    def _look(self) -> list[Entry]:
         listings = self._place.listings()
         looks, entries = self._looks(), {entry.batch: entry for entry in self.entries()}
         for batch, listing in listings.items():
@@ -173,13 +185,13 @@ class Inbox:
 
     def _take(self, batch: str, listing: list[Item], seen: str, when: str) -> tuple[State, str]:
         """Copy a batch aside, name its content, and move it in as a whole."""
-        if NAME.fullmatch(batch) is None or batch == batches.SOURCE:
+        if NAME.fullmatch(batch) is None or batch == batches.SOURCE or batch.endswith(".dvc"):
             raise GliaflowError(
-                f"the name {batch!r} cannot be a batch's; expected letters, digits, dots, dashes: "
-                "rename the folder"
+                f"the name {batch!r} cannot be a batch's; expected letters, digits, dots, dashes, "
+                "not source and no .dvc at its end: rename the folder"
             )
         self._has_room(batch, listing)
-        aside = self._state / "aside" / f"{batch}-{seen[:12]}"
+        aside = self._aside(batch, seen)
         count = sources.copy(
             self._place.source(batch), aside, endpoint_url=self._endpoint_url,
             max_gib=self._max_gib, resume=True,
@@ -201,6 +213,17 @@ class Inbox:
             aside.rename(target)
         patients = len([path for path in target.iterdir() if path.is_dir()])
         return "taken", f"{patients} patients, {count} files, as {target.name}"
+
+    def _aside(self, batch: str, seen: str) -> Path:
+        """Where a listing is copied to; what other listings of the batch left there is removed."""
+        folder = self._state / "aside"
+        own = folder / f"{batch}-{seen[:12]}"
+        for path in folder.glob("*"):
+            if path.name[:-13] == batch and path != own:
+                shutil.rmtree(path)
+        for cut_off in own.rglob(".*"):
+            cut_off.unlink()
+        return own
 
     def _has_room(self, batch: str, listing: list[Item]) -> None:
         self._state.mkdir(parents=True, exist_ok=True)

@@ -399,7 +399,10 @@ def test_a_batch_whose_name_climbs_out_is_refused_and_writes_nothing(yard, name)
     assert entry.state == "refused"
     assert is_sentence(entry.note)
     after = content(yard.root)
-    assert {path for path in after if path not in before} <= {".local/inbox/state.json"}
+    assert {path for path in after if path not in before} <= {
+        ".local/inbox/look.lock",
+        ".local/inbox/state.json",
+    }
 
 
 def test_a_missing_inbox_folder_is_one_sentence_that_says_what_to_do(yard):
