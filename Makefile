@@ -17,8 +17,9 @@ env: $(ENV) ## the environment in .venv, from requirements.lock; nothing to do w
 
 # uv comes from the lock as well, checked by its hash, and installs the rest.
 $(ENV): requirements.lock pyproject.toml pipeline/telemetry.py
-	@for name in $(PYTHONS); do \
-	  if $$name -c '$(FITS)' >/dev/null 2>&1; then python=$$name; break; fi; \
+	@PATH="$${PATH//"$(CURDIR)/.venv/bin:"/}"; hash -r; \
+	for name in $(PYTHONS); do \
+	  if $$name -c '$(FITS)' >/dev/null 2>&1; then python=$$(command -v $$name); break; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
 	  echo "gliaflow: no Python 3.11 to 3.13 with venv among: $(PYTHONS). Install one (Debian: apt install python3 python3-venv) and call make again." >&2; \
@@ -48,7 +49,7 @@ check: $(ENV) ## format, lint, types, import contracts, lock in date
 	@ruff format --check --quiet . || { echo "not formatted: call make fmt" >&2; exit 1; }
 	@ruff check --quiet .
 	@mypy
-	@lint-imports --no-timings --verbose > .venv/contracts.log 2>&1 || { cat .venv/contracts.log >&2; exit 1; }
+	@lint-imports > .venv/contracts.log 2>&1 || { cat .venv/contracts.log >&2; exit 1; }
 	@infra/lock --check
 
 fmt: $(ENV) ## put code into form
