@@ -59,7 +59,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
         *(f"-{name}.port.grpc={port}" for name, port in zip(names, ports[4:], strict=True)),
         "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.localSocket={folder / 's3.sock'}",
         f"-filer.localSocket={folder / 'filer.sock'}", "-master.telemetry=false",
-        "-master.volumeSizeLimitMB=64", "-volume.max=100",
+        "-master.volumeSizeLimitMB=64", "-volume.max=2000",  # seven for every bucket
     ]  # fmt: skip
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
