@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.domain import metrics, schedule
 from pipeline.errors import GliaflowError
-from pipeline.network import augment
+from pipeline.network import augment, backend
 from pipeline.network.inference import probabilities
 from pipeline.network.losses import FocalTversky, focal_tversky
 
@@ -58,22 +58,9 @@ class Epoch:
     learning_rate: float
 
 
-def make_repeatable(seed: int) -> None:
-    """Seed every generator and, where no GPU is used, choose operations that repeat exactly."""
-    keras.utils.set_random_seed(seed)
-    if keras.backend.backend() == "tensorflow" and not has_gpu():
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
-
-
-def has_gpu() -> bool:
-    return bool(keras.distribution.list_devices("gpu"))
-
-
 def compile_model(model: keras.Model, *, loss: Loss, learning_rate: float) -> None:
     """Make the training step. XLA halves the speed on a CPU under TensorFlow, so not there."""
-    on_tensorflow_cpu = keras.backend.backend() == "tensorflow" and not has_gpu()
+    on_tensorflow_cpu = keras.backend.backend() == "tensorflow" and not backend.has_gpu()
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss=FocalTversky(missed_weight=loss.missed_weight, exponent=loss.exponent),

@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.adapters import arrays, files, model_files, predictions, progress, tables
 from pipeline.domain import metrics
 from pipeline.domain.scans import missing_sequences
-from pipeline.network import inference
+from pipeline.network import backend, inference
 from pipeline.params import Evaluate, Params
 
 SCORES = ("tversky", "dice", "sensitivity", "precision")
@@ -44,6 +44,7 @@ def run(
 ) -> None:
     """Write metrics.json, patients.csv and the predicted masks of the splits that are evaluated."""
     wanted = params.evaluate
+    backend.make_repeatable(params.train.seed)
     accepted = tables.accepted(manifest, quarantine)
     rows = tables.with_split(accepted, splits)
     rows = rows[rows.split.isin(wanted.splits)]

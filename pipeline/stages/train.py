@@ -22,7 +22,7 @@ from pipeline.adapters import (
 )
 from pipeline.domain import schedule
 from pipeline.errors import GliaflowError
-from pipeline.network import augment, recipe, resunet
+from pipeline.network import augment, backend, recipe, resunet
 from pipeline.params import Params, Train
 
 
@@ -49,7 +49,7 @@ def run(
     train, validation = (
         _slices(rows, name, wanted, scans=scans, factor=factor) for name in ("train", "validation")
     )
-    recipe.make_repeatable(wanted.seed)
+    backend.make_repeatable(wanted.seed)
     digest = checkpoints.training_digest(params, manifest=manifest, splits=splits)
     store = checkpoints.Store(checkpoint, digest)
     with (

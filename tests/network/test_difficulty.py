@@ -9,7 +9,7 @@ import pytest
 from pipeline import params
 from pipeline.adapters import arrays
 from pipeline.domain import phantom, schedule, splits
-from pipeline.network import augment, inference, recipe, resunet
+from pipeline.network import augment, backend, inference, recipe, resunet
 
 COMMITTED = params.load(Path(__file__).parents[2] / "params.yaml")
 
@@ -35,7 +35,7 @@ def drawn(side: str) -> recipe.Slices:
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_an_untrained_or_one_epoch_model_scores_under_a_third(epochs):
     train, test = COMMITTED.train, drawn("test")
-    recipe.make_repeatable(train.seed)
+    backend.make_repeatable(train.seed)
     size = train.image_size
     model = resunet.build(image_size=size, filters=train.filters, height=size, width=size)
     loss = recipe.Loss(missed_weight=train.missed_weight, exponent=train.exponent)

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.domain import schedule
 from pipeline.errors import GliaflowError
-from pipeline.network import augment, recipe, resunet
+from pipeline.network import augment, backend, recipe, resunet
 
 SIDE = 16
 RATE = 0.01
@@ -42,7 +42,7 @@ SLICES = squares()
 
 
 def made() -> keras.Model:
-    recipe.make_repeatable(1)
+    backend.make_repeatable(1)
     model = resunet.build(image_size=SIDE, filters=(2, 2, 2, 2, 2), height=SIDE, width=SIDE)
     recipe.compile_model(model, loss=LOSS, learning_rate=RATE)
     return model
