@@ -190,8 +190,9 @@ def _same_decision(
 def _loads_back(project: Project, store: Registry, version: Version) -> tuple[bool, str]:
     """Whether the registered model has the evaluated weights and gives the evaluated masks."""
     quiet.keras_loaded()
-    from pipeline.network import inference
+    from pipeline.network import backend, inference
 
+    backend.make_repeatable(project.params().train.seed)  # as in evaluate: the masks are compared
     model, own = store.load(version), _own_model(project)
     pairs = zip(model.get_weights(), own.get_weights(), strict=True)
     same_weights = all(np.array_equal(theirs, ours) for theirs, ours in pairs)

@@ -150,7 +150,8 @@ def test_a_saved_model_gives_the_same_probabilities_where_the_project_is_not(sav
     command = [sys.executable, "-I", "-S", "-c", STRANGER, packages, *files]
     there = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert there.returncode == 0, there.stderr
-    assert np.array_equal(np.load(tmp_path / "found.npy"), model.predict_on_batch(shown))
+    # Not to the last bit: TensorFlow's graph rewriter is on there and may be off here.
+    assert np.abs(np.load(tmp_path / "found.npy") - model.predict_on_batch(shown)).max() < 1e-6
 
 
 def test_a_saved_model_loads_back_with_equal_weights(saved):
