@@ -88,6 +88,7 @@ class Train(Section):
     plateau_factor: Annotated[float, Field(gt=0, le=0.5)]
     min_learning_rate: Annotated[float, Field(ge=0, le=1)]
     augment: Augment
+    precision: Literal["float32", "bfloat16"]
     seed: Seed
 
     @model_validator(mode="after")

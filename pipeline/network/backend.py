@@ -1,10 +1,33 @@
 """What depends on the machine and on Keras's backend: devices, and results that repeat."""
 
+from pathlib import Path
+
 import keras
+
+from pipeline.errors import GliaflowError
+
+CPU = Path("/proc/cpuinfo")
+MULTIPLIES_BFLOAT16 = {"amx_bf16", "avx512_bf16"}
 
 
 def has_gpu() -> bool:
     return bool(keras.distribution.list_devices("gpu"))
+
+
+def policy(precision: str) -> str:
+    """Keras's name of a precision: `float32`, or for `bfloat16` its mixed policy.
+
+    Raises:
+        GliaflowError: bfloat16 on a CPU that would only emulate it, many times slower.
+    """
+    if precision == "float32":
+        return precision
+    if not has_gpu() and not MULTIPLIES_BFLOAT16 & set(CPU.read_text().split()):
+        raise GliaflowError(
+            f"train.precision is {precision}, and this CPU has neither "
+            f"{' nor '.join(sorted(MULTIPLIES_BFLOAT16))} (read from {CPU}): set it to float32"
+        )
+    return f"mixed_{precision}"
 
 
 def make_repeatable(seed: int) -> None:

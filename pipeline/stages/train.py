@@ -22,7 +22,7 @@ from pipeline.adapters import (
 )
 from pipeline.domain import schedule
 from pipeline.errors import GliaflowError
-from pipeline.network import augment, backend, recipe, resunet
+from pipeline.network import augment, backend, lean, recipe, resunet
 from pipeline.params import Params, Train
 
 
@@ -60,7 +60,7 @@ def run(
     whole = resunet.build(
         image_size=wanted.image_size, filters=wanted.filters, height=height, width=width
     )
-    whole.set_weights(network.get_weights())
+    lean.assign(whole, lean.to_drawn(lean.weights(network)))
     model_files.save(whole, model)
     files.write_table(history, pd.DataFrame(found))
     store.clear()
@@ -74,17 +74,16 @@ def _train(
     log: curves.Log,
 ) -> tuple[Any, list[dict[str, Any]]]:
     """Train to the end of the schedule; the network with its best weights, and the curves."""
-    network = resunet.build(
-        image_size=wanted.image_size,
-        filters=wanted.filters,
-        height=wanted.image_size,
-        width=wanted.image_size,
-    )
+    side, filters = wanted.image_size, wanted.filters
+    drawn = resunet.build(image_size=side, filters=filters, height=side, width=side)
+    policy = backend.policy(wanted.precision)
+    network = lean.build(image_size=side, filters=filters, dtype=policy)
+    lean.assign(network, lean.to_lean(lean.weights(drawn)))
     loss = recipe.Loss(missed_weight=wanted.missed_weight, exponent=wanted.exponent)
     recipe.compile_model(network, loss=loss, learning_rate=wanted.learning_rate)
     print(
         f"train: {len(train)} slices, {len(validation)} to validate, "
-        f"{wanted.image_size}x{wanted.image_size} px, {network.count_params():,} parameters"
+        f"{side}x{side} px, {network.count_params():,} parameters, {wanted.precision}"
     )
     state, found, best = schedule.State(wanted.learning_rate), [], recipe.variables(network)
     last = store.load()
