@@ -8,7 +8,7 @@ ENV := .venv/in-date
 PYTHONS := python3 python3.13 python3.12 python3.11
 FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help env demo test test-all check fmt lock clean up down
+.PHONY: help env demo test test-all bench check fmt lock clean up down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,9 @@ test: $(ENV) ## all tests but the slow ones
 
 test-all: $(ENV) ## the slow ones too: servers, workers, kills and restarts
 	@pytest
+
+bench: $(ENV) ## the speed table; PyTorch's rows need `.venv/bin/uv pip install torch`
+	@python -m bench
 
 check: $(ENV) ## format, lint, types, import contracts, lock in date
 	@ruff format --check --quiet . || { echo "not formatted: call make fmt" >&2; exit 1; }

@@ -1,0 +1,1 @@
+"""How fast gliaflow trains and predicts, beside what anyone would pick instead."""

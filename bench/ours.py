@@ -1,0 +1,59 @@
+"""gliaflow's own step, and the published system's way of doing it, both in Keras."""
+
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from bench import work
+from pipeline.network import backend, lean, recipe, resunet
+from pipeline.network.losses import FocalTversky
+
+
+def gliaflow(precision: str) -> work.System:
+    """The lean network on slices in memory, as `train` has them."""
+    backend.make_repeatable(1)
+    network = lean.build(
+        image_size=work.SIDE, filters=work.FILTERS, dtype=backend.policy(precision)
+    )
+    loss = recipe.Loss(missed_weight=work.MISSED_WEIGHT, exponent=work.EXPONENT)
+    recipe.compile_model(network, loss=loss, learning_rate=work.LEARNING_RATE)
+    images, masks = work.batch()
+    return work.System(
+        train=lambda: network.train_on_batch(images, masks),
+        predict=lambda: network.predict_on_batch(images),
+        parameters=network.count_params(),
+    )
+
+
+def published_way() -> work.System:
+    """The network as drawn, compiled as Keras does by default; each file is read and resized
+    by OpenCV in each epoch.
+    """
+    import cv2
+
+    side = work.SIDE
+    network = resunet.build(image_size=side, filters=work.FILTERS, height=side, width=side)
+    network.compile(
+        optimizer=keras.optimizers.Adam(work.LEARNING_RATE),
+        loss=FocalTversky(missed_weight=work.MISSED_WEIGHT, exponent=work.EXPONENT),
+        jit_compile=False,  # XLA halves the speed on a CPU
+    )
+    folder = tempfile.TemporaryDirectory()
+    pairs = work.write_files(Path(folder.name))
+
+    def read() -> tuple[np.ndarray, np.ndarray]:
+        folder.name  # noqa: B018 - kept until the last read
+        images = [cv2.resize(cv2.imread(str(image)), (side, side)) for image, _ in pairs]
+        masks = [
+            cv2.resize(cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE), (side, side))
+            for _, mask in pairs
+        ]
+        return np.stack(images), np.stack(masks)[..., None].astype(np.float32) / 255
+
+    return work.System(
+        train=lambda: network.train_on_batch(*read()),
+        predict=lambda: network.predict_on_batch(read()[0]),
+        parameters=network.count_params(),
+    )
