@@ -1,4 +1,4 @@
-"""What a Prefect server must know: the pool, the deployments, the rule for dead runs.
+"""What a Prefect server must know: the pool, the deployments, the rules for lost runs.
 
 `python -m flows.deployments` applies it; applied again it changes nothing.
 """
@@ -26,8 +26,16 @@ from pipeline.errors import GliaflowError
 
 POOL = "gliaflow"
 DEAD_RUNS = "gliaflow: runs without a heartbeat have crashed"
-HEARTBEAT = "prefect.flow-run.heartbeat"
-ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
+ORPHANS = "gliaflow: runs whose worker died before they began are started again"
+EVENT = "prefect.flow-run"
+HEARTBEAT = f"{EVENT}.heartbeat"
+ENDS = {f"{EVENT}.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed")}
+# A flow beats every 30 s. So a server may be away for a minute, and a dead run is known in two.
+SECONDS_WITHOUT_BEAT = 100
+SECONDS_TO_BEGIN = 60
+# A flow that prints through its worker's pipe ends with the worker, at its next line. The
+# lines are kept on the server either way.
+JOB = {"stream_output": False}
 
 
 def apply(root: Path) -> None:
@@ -39,15 +47,17 @@ def apply(root: Path) -> None:
     parameters = {"root": str(root)}
     retrain.from_source(source=str(root), entrypoint="flows/retrain.py:retrain").deploy(
         name="lgg", work_pool_name=POOL, parameters=parameters, concurrency_limit=one,
-        build=False, push=False, print_next_steps=False, ignore_warnings=True,
+        job_variables=JOB, build=False, push=False, print_next_steps=False, ignore_warnings=True,
         description="Build what changed, register, judge, promote; one at a time.",
     )  # fmt: skip
     watch.from_source(source=str(root), entrypoint="flows/watch.py:watch").deploy(
         name="inbox", work_pool_name=POOL, parameters=parameters, concurrency_limit=skip,
-        interval=timedelta(seconds=poll), build=False, push=False, print_next_steps=False,
-        ignore_warnings=True, description="Look into the inbox; start retrain/lgg on new scans.",
+        interval=timedelta(seconds=poll), job_variables=JOB, build=False, push=False,
+        print_next_steps=False, ignore_warnings=True,
+        description="Look into the inbox; start retrain/lgg on new scans.",
     )  # fmt: skip
     _dead_runs()
+    _orphans()
 
 
 def _pool() -> None:
@@ -60,26 +70,58 @@ def _pool() -> None:
 
 def _dead_runs() -> None:
     """Runs whose process stopped beating are marked crashed, so that they free their place."""
+    _rule(
+        DEAD_RUNS,
+        after={HEARTBEAT},
+        expect={HEARTBEAT, *ENDS},
+        seconds=SECONDS_WITHOUT_BEAT,
+        action=ChangeFlowRunState(
+            state=StateType.CRASHED, message="Its process stopped answering; it has crashed."
+        ),
+    )
+
+
+def _orphans() -> None:
+    """Runs whose worker died before they began are given to the next worker."""
+    _rule(
+        ORPHANS,
+        after={f"{EVENT}.Pending"},
+        expect={f"{EVENT}.{name}" for name in ("Running", "AwaitingConcurrencySlot")} | ENDS,
+        seconds=SECONDS_TO_BEGIN,
+        action=ChangeFlowRunState(
+            state=StateType.SCHEDULED, message="Its worker went away before it began; once more."
+        ),
+    )
+
+
+def _rule(
+    name: str, *, after: set[str], expect: set[str], seconds: int, action: ChangeFlowRunState
+) -> None:
+    """Act on a run of which nothing expected is heard for a while; made once, then kept in date."""
     trigger = EventTrigger(
         posture=Posture.Proactive,
-        after={HEARTBEAT},
-        expect={HEARTBEAT, *(f"prefect.flow-run.{end}" for end in ENDS)},
+        after=after,
+        expect=expect,
         match={"prefect.resource.id": ["prefect.flow-run.*"]},
         for_each={"prefect.resource.id"},
         threshold=1,
-        within=timedelta(seconds=75),
+        within=timedelta(seconds=seconds),
     )
-    action = ChangeFlowRunState(
-        state=StateType.CRASHED, message="Its process stopped answering; it has crashed."
-    )
-    wanted = Automation(name=DEAD_RUNS, trigger=trigger, actions=[action])
     try:
-        found = Automation.read(name=DEAD_RUNS)
+        found = Automation.read(name=name)
     except ValueError:
-        wanted.create()
+        Automation(name=name, trigger=trigger, actions=[action]).create()
         return
-    found.trigger, found.actions = wanted.trigger, wanted.actions
-    found.update()
+    # Whatever the rule was waiting for is forgotten with an update, changed or not.
+    if _meaning(found.trigger) != _meaning(trigger) or found.actions != [action]:
+        found.trigger, found.actions = trigger, [action]
+        found.update()
+
+
+def _meaning(trigger: object) -> dict[str, object]:
+    """A trigger without what the server adds to it."""
+    assert isinstance(trigger, EventTrigger)
+    return trigger.model_dump(include={"after", "expect", "match", "for_each", "within", "posture"})
 
 
 if __name__ == "__main__":
