@@ -22,43 +22,38 @@ from bench.work import BATCH, SIDE
 
 ROUNDS, STEPS = 3, 4
 KINDS = {"train": "training", "predict": "prediction"}
+NO_PYTORCH = "PyTorch is not installed; `.venv/bin/uv pip install torch` brings it"
 PACKAGES = ("tensorflow", "keras", "torch", "numpy")
 BETWEEN = ("<!-- table -->", "<!-- end of table -->")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
-def measure(name: str, kind: str) -> list[float] | str:
-    """Images a second of each timed step; a sentence where the system does not run here."""
-    command = [sys.executable, "-m", "bench.one", name, kind, str(STEPS)]
+def measure(name: str) -> dict[str, list[float]] | str:
+    """Images a second of each timed step by kind; a sentence where the system does not run here."""
+    command = [sys.executable, "-m", "bench.one", name, str(STEPS)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return (done.stderr.strip().splitlines() or ["no output"])[-1]
     seconds = json.loads(done.stdout.strip().splitlines()[-1])["seconds"]
-    return [BATCH / one for one in seconds]
+    return {kind: [BATCH / one for one in own] for kind, own in seconds.items()}
 
 
-def run() -> tuple[list[dict[str, Any]], dict[str, str]]:
+def run(rounds: int) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Rows of bench.json, and what was left out with its reason."""
     found: dict[tuple[str, str], list[float]] = {}
-    left_out: dict[str, str] = {}
-    for number in range(1, ROUNDS + 1):
-        for kind in KINDS:
-            for name in systems():
-                if name in left_out or (name.startswith("PyTorch") and not _has("torch")):
-                    left_out.setdefault(
-                        name, "PyTorch is not installed: pip install gliaflow[bench]"
-                    )
-                    continue
-                speeds = measure(name, kind)
-                if isinstance(speeds, str):
-                    left_out[name] = speeds
-                    continue
-                found.setdefault((kind, name), []).extend(speeds)
-                print(
-                    f"round {number} of {ROUNDS}: {KINDS[kind]}, {name}: "
-                    f"{statistics.median(speeds):.1f} images a second",
-                    flush=True,
-                )
+    left_out = {} if _has("torch") else {n: NO_PYTORCH for n in systems() if "PyTorch" in n}
+    for number in range(1, rounds + 1):
+        for name in systems():
+            speeds = left_out.get(name) or measure(name)
+            if isinstance(speeds, str):
+                left_out[name] = speeds
+                continue
+            for kind, own in speeds.items():
+                found.setdefault((kind, name), []).extend(own)
+            said = ", ".join(
+                f"{KINDS[k]} {statistics.median(own):.1f}" for k, own in speeds.items()
+            )
+            print(f"round {number} of {rounds}: {name}: {said} images a second", flush=True)
     return _rows(found), left_out
 
 
@@ -81,7 +76,7 @@ def _rows(found: dict[tuple[str, str], list[float]]) -> list[dict[str, Any]]:
     return rows
 
 
-def machine() -> dict[str, Any]:
+def machine(rounds: int) -> dict[str, Any]:
     """What the numbers were taken on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     words = {word for line in lines if line.startswith("flags") for word in line.split()}
@@ -92,6 +87,7 @@ def machine() -> dict[str, Any]:
         "flags": [flag for flag in FLAGS if flag in words],
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES if _has(name)},
+        "rounds": rounds,
         "date": date.today().isoformat(),
     }
 
@@ -110,15 +106,19 @@ def table(rows: list[dict[str, Any]], where: dict[str, Any], left_out: dict[str,
     lines += [
         "",
         f"{where['date']}, {where['cpu']} with {where['cores']} cores ({', '.join(where['flags'])}), "
-        f"Python {where['python']}, {versions}; {ROUNDS} rounds of {STEPS} steps.",
+        f"Python {where['python']}, {versions}; {where['rounds']} rounds of {STEPS} steps.",
     ]
     lines += [f"Left out: {name}: {why}." for name, why in left_out.items()]
     return "\n".join(lines)
 
 
-def main() -> int:
-    rows, left_out = run()
-    where = machine()
+def main(arguments: list[str]) -> int:
+    if len(arguments) > 1 or not all(one.isdigit() and int(one) for one in arguments):
+        print("usage: python -m bench [ROUNDS]", file=sys.stderr)
+        return 2
+    rounds = int(arguments[0]) if arguments else ROUNDS
+    rows, left_out = run(rounds)
+    where = machine(rounds)
     Path("reports").mkdir(exist_ok=True)
     text = json.dumps({"machine": where, "rows": rows, "left_out": left_out}, indent=2)
     Path("reports/bench.json").write_text(text + "\n")
@@ -136,4 +136,4 @@ def _has(name: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,7 @@
-"""Times one system in a process of its own: `python -m bench.one NAME WORK STEPS`.
+"""Times one system in a process of its own: `python -m bench.one NAME STEPS`.
 
-Prints one line of JSON: seconds of each step after two that warm up, and the parameters.
+Prints one line of JSON: seconds of each step of each kind of work, after two that warm up,
+and the parameters.
 """
 
 import json
@@ -44,17 +45,21 @@ def systems() -> dict[str, Callable[[], work.System]]:
     }
 
 
-def main(name: str, kind: str, steps: int) -> None:
+def main(name: str, steps: int) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     system = systems()[name]()
-    step = getattr(system, kind)
+    seconds = {kind: _timed(getattr(system, kind), steps) for kind in ("train", "predict")}
+    print(json.dumps({"seconds": seconds, "parameters": system.parameters}))
+
+
+def _timed(step: Callable[[], object], steps: int) -> list[float]:
     seconds = []
     for _ in range(WARM_UP + steps):
         began = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - began)
-    print(json.dumps({"seconds": seconds[WARM_UP:], "parameters": system.parameters}))
+    return seconds[WARM_UP:]
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]))
