@@ -106,7 +106,7 @@ def table(rows: list[dict[str, Any]], where: dict[str, Any], left_out: dict[str,
     lines += [
         "",
         f"{where['date']}, {where['cpu']} with {where['cores']} cores ({', '.join(where['flags'])}), "
-        f"Python {where['python']}, {versions}; {where['rounds']} rounds of {STEPS} steps.",
+        f"Python {where['python']}, {versions}; rounds: {where['rounds']}, of {STEPS} steps each.",
     ]
     lines += [f"Left out: {name}: {why}." for name, why in left_out.items()]
     return "\n".join(lines)
