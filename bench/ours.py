@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from bench import work
-from pipeline.network import backend, lean, recipe, resunet
+from pipeline.network import backend, lean, recipe, resunet, steps
 from pipeline.network.losses import FocalTversky
 
 
@@ -19,9 +19,11 @@ def gliaflow(precision: str) -> work.System:
     )
     loss = recipe.Loss(missed_weight=work.MISSED_WEIGHT, exponent=work.EXPONENT)
     recipe.compile_model(network, loss=loss, learning_rate=work.LEARNING_RATE)
+    own = steps.make(network)
     images, masks = work.batch()
+    shares, all_of_them = (masks[..., 0] * 255).astype(np.uint8), np.arange(work.BATCH)[None]
     return work.System(
-        train=lambda: network.train_on_batch(images, masks),
+        train=lambda: own.train(images, shares, all_of_them, None),
         predict=lambda: network.predict_on_batch(images),
         parameters=network.count_params(),
     )

@@ -7,6 +7,7 @@ exit code 1, wrong usage with 2; a refusal to promote is an answer and ends with
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -172,6 +173,57 @@ def predict(
     from flows import prediction
 
     typer.echo(prediction.predict(scans, out, model_file=model, overlays=overlays))
+
+
+@app.command(epilog="Example: gliaflow cross-validate --set train.image_size=128 --first 2")
+def cross_validate(
+    folds: Annotated[int, typer.Option(help="How many folds are dealt.", min=2, max=50)] = 5,
+    first: Annotated[
+        int | None, typer.Option(help="Run only so many of them; others can follow.", min=1)
+    ] = None,
+    unit: Annotated[
+        str, typer.Option(help="patient, or slice: the published protocol, which leaks patients.")
+    ] = "patient",
+    values: Annotated[
+        list[str] | None, typer.Option("--set", help="Another value than in params.yaml.")
+    ] = None,
+) -> None:
+    """Score every patient once, by a network that never saw it; goes on where it was ended."""
+    if unit not in ("patient", "slice"):
+        raise typer.BadParameter("--unit is patient or slice")
+    own = project.find(Path.cwd())
+    from flows import folds as crossing
+    from flows import folds_page
+
+    params = crossing.change(own.params(), values or [])
+    plan = crossing.Plan(unit, folds, min(first or folds, folds))  # type: ignore[arg-type]
+    say = partial(print, flush=True)
+    crossing.prepare(own, say=say)
+    outcome = crossing.run(own, params, plan, say=say)
+    page = folds_page.write(own, params, plan, outcome, own.root / "reports/cross-validation")
+    _print_folds(outcome)
+    typer.echo(f"Look at {page.relative_to(own.root)} in a browser.")
+
+
+def _print_folds(outcome: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("fold", "patients", "slices", "Dice", "Tversky", "seed Tversky", "epochs")
+    for row in outcome.folds.to_dict("records"):
+        scores = [f"{row[key]:.4f}" for key in ("dice", "tversky", "seed_tversky")]
+        counts = [str(row[key]) for key in ("fold", "patients", "slices")]
+        table.add_row(*counts, *scores, str(row["epochs"]))
+    Console().print(table)
+    for name, label in (("dice", "Dice"), ("tversky", "Tversky")):
+        found = outcome.metrics["test"][name]
+        typer.echo(
+            f"{label}: mean {found['mean']:.4f} ({found['low']:.4f} to {found['high']:.4f}), "
+            f"median {found['median']:.4f}, {found['patients']} patients"
+        )
+    alarms = outcome.metrics["test"].get("false_alarms")
+    if alarms:
+        typer.echo(f"False alarms: {alarms['mean']:.1%} of {alarms['slices']} tumour-free slices")
 
 
 @app.command(epilog="Example: gliaflow inbox --json")

@@ -1,4 +1,4 @@
-"""Runs one stage of dvc.yaml through DVC, passing its lines on as they come.
+"""Runs one stage of dvc.yaml, through DVC or by itself, passing its lines on as they come.
 
 Does not know Prefect.
 """
@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,7 +59,25 @@ def repro(root: Path, stage: str, *, say: Callable[[str], None]) -> None:
     Raises:
         GliaflowError: the stage failed; with the stage's own sentence, where it gave one.
     """
-    command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
+    _run([sys.executable, "-m", "dvc", "repro", "--single-item", stage], root, stage, say)
+
+
+def alone(root: Path, stage: str, paths: Mapping[str, Path], *, say: Callable[[str], None]) -> None:
+    """Run one stage on other files than those that dvc.yaml names; DVC learns nothing of it.
+
+    Args:
+        root: of the checkout.
+        paths: the stage's path arguments, and `params`.
+        say: as in `repro`.
+
+    Raises:
+        GliaflowError: the stage failed.
+    """
+    named = [word for key, path in paths.items() for word in (f"--{key}", str(path))]
+    _run([sys.executable, "-m", "pipeline.stages", stage, *named], root, stage, say)
+
+
+def _run(command: list[str], root: Path, stage: str, say: Callable[[str], None]) -> None:
     sentence, last = "", ""
     with _group(command, root) as process:
         assert process.stdout is not None
@@ -72,7 +90,7 @@ def repro(root: Path, stage: str, *, say: Callable[[str], None]) -> None:
             if line and not line.startswith(ADVICE):
                 say(line)
     if process.returncode:
-        raise GliaflowError(sentence or f"{stage}: {last or 'DVC ended without a word'}")
+        raise GliaflowError(sentence or f"{stage}: {last or 'it ended without a word'}")
 
 
 @contextmanager

@@ -72,7 +72,7 @@ class Augment(Section):
 
 
 class Train(Section):
-    slices: Literal["all", "tumour"]
+    slices: Literal["all", "tumour", "balanced"]
     image_size: Annotated[int, Field(ge=16, le=1024, multiple_of=16)]
     filters: Annotated[
         tuple[Annotated[int, Field(ge=1, le=1024)], ...],
@@ -81,6 +81,7 @@ class Train(Section):
     batch: Annotated[int, Field(ge=1, le=1024)]
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     learning_rate: Annotated[float, Field(gt=0, le=1)]
+    schedule: Literal["plateau", "cosine"]
     missed_weight: Share
     exponent: Annotated[float, Field(gt=0, le=4)]
     patience: Count
@@ -89,6 +90,7 @@ class Train(Section):
     min_learning_rate: Annotated[float, Field(ge=0, le=1)]
     augment: Augment
     precision: Literal["float32", "bfloat16"]
+    memory_gib: Positive
     seed: Seed
 
     @model_validator(mode="after")

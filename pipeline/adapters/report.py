@@ -75,6 +75,7 @@ def render(
     pictured: list[Pictured],
     counts: dict,
     settings: dict,
+    folds: list[dict] | None = None,
 ) -> str:
     """The whole page, with a slot for the decision that `with_decision` fills.
 
@@ -87,6 +88,8 @@ def render(
         counts: {"patients" | "slices" | "tumour_slices": {split: number}}.
         settings: shown as they are; `unit: slice` and `source: phantom` put a warning above
             the scores.
+        folds: of a cross-validation, a row each: fold, patients, slices, scores, epochs. The
+            page is then about them: a patient's split is its fold, and there is no slot.
 
     Returns:
         HTML that asks the network for nothing.
@@ -107,6 +110,7 @@ def render(
         places={one.patient: place for place, one in enumerate(worst_first, start=1)},
         counts=counts,
         settings=settings,
+        folds=folds,
         colours={"hit": HIT, "missed": MISSED, "invented": INVENTED},
     )
 

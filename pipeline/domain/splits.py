@@ -31,6 +31,25 @@ def split_of(name: str, *, salt: str, validation: float, test: float) -> str:
     return "validation" if where < test + validation else "train"
 
 
+def fold_of(name: str, *, salt: str, folds: int) -> int:
+    """The fold, 1 to `folds`, in which a patient (or slice) is the test; sticky like `split_of`."""
+    return int(position(name, salt=f"{salt} folds") * folds) + 1
+
+
+def side_in_fold(name: str, fold: int, *, salt: str, folds: int, validation: float) -> str:
+    """The side of a patient (or slice) in one fold of a cross-validation.
+
+    Args:
+        fold: 1 to `folds`.
+        validation: share, in (0, 1), of those who are not the test of this fold; dealt anew in
+            every fold, so that no fold stops by the same few patients.
+    """
+    if fold_of(name, salt=salt, folds=folds) == fold:
+        return "test"
+    where = position(name, salt=f"{salt} fold {fold}")
+    return "validation" if where < validation else "train"
+
+
 def slice_key(patient: str, number: int) -> str:
     return f"{patient}/{number}"
 

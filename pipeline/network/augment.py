@@ -4,7 +4,9 @@ B slices, S x S pixels. What is drawn is drawn by numpy, from a generator that t
 seeds, so that every backend sees the same slices; what is computed runs on the device.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from keras import ops
@@ -32,12 +34,21 @@ class Settings:
         return bool(self.rotate_degrees or self.scale or self.shift)
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """transforms: (B, 8), where each output pixel comes from. gains: (B, 1, 1, 3)."""
+class Drawn(NamedTuple):
+    """transforms: (B, 8), where each output pixel comes from. gains: (B, 1, 1, 3).
+
+    Of several steps: (T, B, ...).
+    """
 
     transforms: np.ndarray
     gains: np.ndarray
+
+    def of(self, step: int) -> "Drawn":
+        return Drawn(*(part[step] for part in self))
+
+
+def stacked(steps: Sequence[Drawn]) -> Drawn:
+    return Drawn(*(np.stack(part) for part in zip(*steps, strict=True)))
 
 
 def draw(generator: np.random.Generator, *, slices: int, side: int, settings: Settings) -> Drawn:

@@ -11,7 +11,34 @@ MULTIPLIES_BFLOAT16 = {"amx_bf16", "avx512_bf16"}
 
 
 def has_gpu() -> bool:
-    return bool(keras.distribution.list_devices("gpu"))
+    devices = keras.distribution.list_devices()  # JAX raises where it is asked for gpu alone
+    return any(device.startswith(("gpu", "cuda", "rocm")) for device in devices)
+
+
+def keeps_slices_on_device() -> bool:
+    """Whether slices should lie where the network runs: on a GPU, and for JAX's whole epochs."""
+    return has_gpu() or keras.backend.backend() == "jax"
+
+
+def use_all_devices(batch: int) -> int:
+    """Deal each step's slices to all devices, under JAX; how many there are.
+
+    Every device holds the whole network and takes its share of a batch; sums over the batch
+    (loss, batch statistics, gradients) go over all of them, so that results are those of one.
+
+    Raises:
+        GliaflowError: the batch cannot be dealt evenly.
+    """
+    devices = keras.distribution.list_devices() if keras.backend.backend() == "jax" else []
+    if len(devices) < 2:
+        return 1
+    if batch % len(devices):
+        raise GliaflowError(
+            f"train.batch is {batch} and there are {len(devices)} devices; expected a multiple: "
+            "change it, or show fewer devices (CUDA_VISIBLE_DEVICES)"
+        )
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
+    return len(devices)
 
 
 def policy(precision: str) -> str:

@@ -5,38 +5,67 @@ is yielded, and whoever calls writes it down.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 import keras
 import numpy as np
 
 from pipeline.domain import metrics, schedule
 from pipeline.errors import GliaflowError
-from pipeline.network import augment, backend
-from pipeline.network.inference import probabilities
-from pipeline.network.losses import FocalTversky, focal_tversky
+from pipeline.network import augment, backend, steps
+from pipeline.network.losses import FocalTversky
 
 COLLAPSED = 0.01  # a validation Tversky that never gets past this has learnt nothing
 
 
-@dataclass(frozen=True)
-class Slices:
-    """Slices in memory, ready for the network.
-
-    images: (N, S, S, 3) uint8.
-    masks: (N, S, S) uint8, the share of tumour in a pixel times 255.
-    patients: (N,) number of the patient a slice belongs to.
+class Part(NamedTuple):
+    """images: (M, S, S, 3) uint8. masks: (M, S, S) uint8, share of tumour times 255.
+    chosen: (t, B) positions in these arrays, of the next t steps.
     """
 
-    images: np.ndarray
-    masks: np.ndarray
+    images: Any
+    masks: Any
+    chosen: np.ndarray
+
+
+class Source(Protocol):
+    """Slices to train on or to judge by, wherever they lie.
+
+    patients: (N,) number of the patient a slice belongs to. has_tumour: (N,) bool.
+    """
+
     patients: np.ndarray
+    has_tumour: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.images)
+    def parts(self, chosen: np.ndarray) -> Iterator[Part]:
+        """Arrays that hold the slices of some steps, one part after another, in order.
 
-    def batch(self, chosen: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
-        return self.images[chosen], self.masks[chosen, :, :, None].astype(np.float32) / 255
+        Args:
+            chosen: (T, B) positions among the N slices.
+        """
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Slices in memory: the host's or, once `placed`, the device's. Arrays as in `Part`."""
+
+    images: Any
+    masks: Any
+    patients: np.ndarray
+    has_tumour: np.ndarray
+    is_placed: bool = False
+
+    def placed(self) -> "Slices":
+        images, masks = steps.place(self.images), steps.place(self.masks)
+        return replace(self, images=images, masks=masks, is_placed=True)
+
+    def parts(self, chosen: np.ndarray) -> Iterator[Part]:
+        if self.is_placed:
+            yield Part(self.images, self.masks, chosen)
+            return
+        for own in chosen:
+            yield Part(self.images[own], self.masks[own], np.arange(len(own))[None])
 
 
 @dataclass(frozen=True)
@@ -72,10 +101,10 @@ def compile_model(model: keras.Model, *, loss: Loss, learning_rate: float) -> No
 def epochs(
     model: keras.Model,
     *,
-    train: Slices,
-    validation: Slices,
+    train: Source,
+    validation: Source,
     batch: int,
-    last: int,
+    balanced: bool,
     augmentation: augment.Settings,
     loss: Loss,
     rules: schedule.Rules,
@@ -90,20 +119,23 @@ def epochs(
 
     Args:
         batch: slices a step; what does not fill a batch is left for another epoch's order.
-        last: number of the last epoch, if the schedule does not end before.
+        balanced: all slices with tumour and as many without, drawn anew each epoch; else all.
+        rules: of the schedule, with the number of its last epoch.
         state: of the schedule after epoch `done`; 0 is the start.
 
     Raises:
         GliaflowError: the loss is not finite; or no epoch got past the floor.
     """
-    for number in range(done + 1, last + 1):
+    own, side = steps.make(model), model.inputs[0].shape[1]
+    for number in range(done + 1, rules.epochs + 1):
         if schedule.is_over(state, rules=rules):
             break
         rate = state.learning_rate
         model.optimizer.learning_rate = rate
         generator = np.random.default_rng([seed, number])
-        train_loss = _train_once(model, train, batch, augmentation, generator)
-        val_loss, score = _validate(model, validation, batch=batch, loss=loss)
+        order = epoch_order(train, generator, balanced=balanced)
+        train_loss = _train_once(own, train, order, batch, side, augmentation, generator)
+        val_loss, score = _validate(own, validation, batch=batch, missed_weight=loss.missed_weight)
         # A fused convolution may hide weights that are no numbers from the loss, so look there too.
         weights = sum(float(np.sum(value)) for value in model.get_weights())
         if not np.isfinite([train_loss, val_loss, weights]).all():
@@ -133,66 +165,74 @@ def restore(model: keras.Model, values: Sequence[np.ndarray]) -> None:
         variable.assign(value)
 
 
-def patient_scores(
-    probability: np.ndarray, truth: np.ndarray, patients: np.ndarray, *, missed_weight: float
-) -> np.ndarray:
-    """Tversky of each patient, cut at 0.5, over all slices given of that patient.
-
-    Args:
-        probability: (N, S, S) in [0, 1]; truth: (N, S, S) bool; patients: (N,) numbers.
-    """
-    return np.array(
-        [
-            metrics.tversky(
-                metrics.overlap(truth[patients == one], probability[patients == one] >= 0.5),
-                missed_weight=missed_weight,
-            )
-            for one in np.unique(patients)
-        ]
-    )
-
-
 def _variables(model: keras.Model) -> list[keras.Variable]:
     return [*model.variables, *model.optimizer.variables]
 
 
+def epoch_order(source: Source, generator: np.random.Generator, *, balanced: bool) -> np.ndarray:
+    """Positions of an epoch's slices, shuffled.
+
+    Args:
+        balanced: all slices with tumour and as many of those without, drawn anew; where there
+            are fewer without, all of them.
+    """
+    if not balanced:
+        return generator.permutation(len(source.patients))
+    tumour, free = np.flatnonzero(source.has_tumour), np.flatnonzero(~source.has_tumour)
+    drawn = generator.choice(free, min(len(tumour), len(free)), replace=False)
+    return generator.permutation(np.concatenate([tumour, drawn]))
+
+
 def _train_once(
-    model: keras.Model,
-    train: Slices,
+    own: steps.Steps,
+    source: Source,
+    order: np.ndarray,
     batch: int,
+    side: int,
     augmentation: augment.Settings,
     generator: np.random.Generator,
 ) -> float:
-    order = generator.permutation(len(train))
-    batch = min(batch, len(train))
-    model.reset_metrics()
-    mean_loss = float("nan")
-    for start in range(0, len(order) - batch + 1, batch):
-        images, masks = train.batch(np.sort(order[start : start + batch]))
-        if not augmentation.is_off:
-            side = images.shape[1]
-            drawn = augment.draw(generator, slices=batch, side=side, settings=augmentation)
-            images, masks = augment.apply(images, masks, drawn)
-        mean_loss = model.train_on_batch(images, masks, return_dict=True)["loss"]
-    return float(mean_loss)
+    """One epoch; its mean loss."""
+    batch = min(batch, len(order))
+    count = len(order) // batch
+    chosen = np.sort(order[: count * batch].reshape(count, batch), axis=1)
+    drawn = None
+    if not augmentation.is_off:
+        settings = {"slices": batch, "side": side, "settings": augmentation}
+        drawn = augment.stacked([augment.draw(generator, **settings) for _ in range(count)])
+    losses, done = [], 0
+    for part in source.parts(chosen):
+        now = slice(done, done + len(part.chosen))
+        change = None if drawn is None else augment.Drawn(*(values[now] for values in drawn))
+        losses.append(own.train(part.images, part.masks, part.chosen, change))
+        done = now.stop
+    return float(np.concatenate(losses).mean())
 
 
 def _validate(
-    model: keras.Model, validation: Slices, *, batch: int, loss: Loss
+    own: steps.Steps, source: Source, *, batch: int, missed_weight: float
 ) -> tuple[float, float]:
-    probability = probabilities(model, validation.images, batch=batch)
-    losses = []
-    for start in range(0, len(validation), batch):
-        _, masks = validation.batch(slice(start, start + batch))
-        found = keras.ops.convert_to_tensor(probability[start : start + batch, ..., None])
-        value = focal_tversky(
-            masks, found, missed_weight=loss.missed_weight, exponent=loss.exponent
-        )
-        losses.append(float(keras.ops.convert_to_numpy(value)))
-    scores = patient_scores(
-        probability,
-        validation.masks >= 128,
-        validation.patients,
-        missed_weight=loss.missed_weight,
-    )
-    return float(np.mean(losses)), float(scores.mean())
+    """Mean loss over batches, and the mean of the patients' Tversky, cut at 0.5."""
+    count = -(-len(source.patients) // batch)
+    places = np.arange(count * batch)
+    counts = (places < len(source.patients)).reshape(count, batch)
+    chosen = np.minimum(places, len(source.patients) - 1).reshape(count, batch)
+    pixels, losses, done = [], [], 0
+    for part in source.parts(chosen):
+        now = slice(done, done + len(part.chosen))
+        found, loss = own.judge(part.images, part.masks, part.chosen, counts[now])
+        pixels.append(found.reshape(-1, 3))
+        losses.append(loss)
+        done = now.stop
+    each = np.concatenate(pixels)[: len(source.patients)]
+    scores = [
+        _tversky(each[source.patients == one].sum(axis=0), missed_weight)
+        for one in np.unique(source.patients)
+    ]
+    return float(np.concatenate(losses).mean()), float(np.mean(scores))
+
+
+def _tversky(pixels: np.ndarray, missed_weight: float) -> float:
+    hit, tumour, predicted = map(int, pixels)
+    found = metrics.Overlap(hit, tumour - hit, predicted - hit)
+    return metrics.tversky(found, missed_weight=missed_weight)

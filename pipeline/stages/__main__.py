@@ -1,6 +1,6 @@
 """Runs one stage, as dvc.yaml calls it: `python -m pipeline.stages NAME --key path ...`.
 
-The keys are the stage's own path arguments. What a user can mend ends as one sentence and
+The keys are the stage's own path arguments; `--params` names another file than params.yaml. What a user can mend ends as one sentence and
 exit code 1; anything else is a bug, and shows its traceback.
 """
 
@@ -38,14 +38,9 @@ def main(arguments: list[str]) -> int:
 def run(stage, name, params, paths) -> int:
     from pipeline.errors import GliaflowError
 
+    named = {key.removeprefix("--").replace("-", "_"): Path(path) for key, path in paths.items()}
     try:
-        stage.run(
-            params.load(Path("params.yaml")),
-            **{
-                key.removeprefix("--").replace("-", "_"): Path(value)
-                for key, value in paths.items()
-            },
-        )
+        stage.run(params.load(named.pop("params", Path("params.yaml"))), **named)
     except GliaflowError as error:
         print(f"gliaflow: {name}: {error}", file=sys.stderr, flush=True)
         return 1

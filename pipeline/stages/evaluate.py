@@ -8,13 +8,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.adapters import arrays, files, model_files, predictions, progress, tables
+from pipeline.adapters import (
+    arrays,
+    files,
+    model_files,
+    predictions,
+    progress,
+    summaries,
+    tables,
+)
 from pipeline.domain import metrics
 from pipeline.domain.scans import missing_sequences
 from pipeline.network import backend, inference
 from pipeline.params import Evaluate, Params
-
-SCORES = ("tversky", "dice", "sensitivity", "precision")
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ def _groups(own: pd.DataFrame, bounds: tuple[float, float]) -> dict[str, str]:
 def _summary(table: pd.DataFrame, found: list[Scored], wanted: Evaluate) -> dict[str, Any]:
     """What metrics.json holds; a split without patients is left out."""
     summary: dict[str, Any] = {
-        split: _split_summary(table[table.split == split], wanted)
+        split: summaries.of_patients(table[table.split == split], wanted)
         for split in wanted.splits
         if (table.split == split).any()
     }
@@ -117,49 +123,8 @@ def _summary(table: pd.DataFrame, found: list[Scored], wanted: Evaluate) -> dict
             missed_weight=wanted.missed_weight,
         )
         summary["seed_tversky"] = {"mean": round(mean, 6), "batches": batches}
-    summary["groups"] = _group_summary(table[table.split == "test"], wanted)
+    summary["groups"] = summaries.of_groups(table[table.split == "test"], wanted)
     return summary
-
-
-def _split_summary(table: pd.DataFrame, wanted: Evaluate) -> dict[str, Any]:
-    summary = {score: _interval(table[score], wanted) for score in SCORES}
-    free = (table.slices - table.tumour_slices).to_numpy()
-    if free.sum() > 0:
-        alarms = metrics.bootstrap_share(
-            table.false_alarm_slices.to_numpy(),
-            free,
-            resamples=wanted.resamples,
-            seed=wanted.seed,
-        )
-        summary["false_alarms"] = _rounded(alarms, "slices")
-    return summary
-
-
-def _group_summary(test: pd.DataFrame, wanted: Evaluate) -> dict[str, Any]:
-    labels = {"site": "site", "tumour size": "size_group", "missing sequence": "missing"}
-    groups: dict[str, Any] = {name: {} for name in labels}
-    columns = {name: list(test[column]) for name, column in labels.items()}
-    for grouping, group, belongs in metrics.members(columns):
-        groups[grouping][group] = {
-            score: _interval(test[score][belongs], wanted) for score in ("tversky", "dice")
-        }
-    return groups
-
-
-def _interval(values: pd.Series, wanted: Evaluate) -> dict[str, Any]:
-    interval = metrics.bootstrap_mean(
-        values.to_numpy(), resamples=wanted.resamples, seed=wanted.seed
-    )
-    return _rounded(interval, "patients")
-
-
-def _rounded(interval: metrics.Interval, of: str) -> dict[str, Any]:
-    return {
-        "mean": round(interval.mean, 6),
-        "low": round(interval.low, 6),
-        "high": round(interval.high, 6),
-        of: interval.count,
-    }
 
 
 def _say(summary: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ def run(
         quarantine=files.read_table(quarantine),
         pictured=_pictured(params, table, rows, scans=scans, predicted=predicted),
         counts=_counts(rows),
-        settings=_settings(params),
+        settings=settings_shown(params),
     )
     files.write_text(page, text)
     files.write_text(index, text)
@@ -63,14 +63,21 @@ def _pictured(
     chosen |= dict.fromkeys(range(middle, middle + count), "median")
     chosen |= dict.fromkeys(range(count), "worst")
     return [
-        _picture(test.iloc[i], chosen[i], params.report.slices, rows, scans, predicted)
+        picture(test.iloc[i], chosen[i], params.report.slices, rows, scans, predicted)
         for i in sorted(chosen)
     ]
 
 
-def _picture(
+def picture(
     row: pd.Series, why: str, wanted: int, rows: pd.DataFrame, scans: Path, predicted: Path
 ) -> report.Pictured:
+    """A patient to look at.
+
+    Args:
+        row: of patients.csv.
+        wanted: slices to show.
+        rows: the manifest's rows with their split.
+    """
     own = rows[(rows.patient == row.patient) & (rows.split == row.split)]
     scan = arrays.open_scan(scans, row.patient)
     positions = own.position.to_numpy()
@@ -118,7 +125,7 @@ def _counts(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
     }
 
 
-def _settings(params: Params) -> dict[str, Any]:
+def settings_shown(params: Params) -> dict[str, Any]:
     """What a reader needs to know of how the model was made, as text."""
     train = params.train
     source = params.fetch.source
@@ -131,7 +138,7 @@ def _settings(params: Params) -> dict[str, Any]:
         "filters": ", ".join(map(str, train.filters)),
         "batch": str(train.batch),
         "epochs": f"at most {train.epochs}",
-        "learning rate": f"{train.learning_rate:g}",
+        "learning rate": f"{train.learning_rate:g}, {train.schedule}",
         "loss": f"focal Tversky, missed weight {train.missed_weight:g}, "
         f"exponent {train.exponent:g}",
         "seed": str(train.seed),

@@ -18,6 +18,7 @@ from pipeline.adapters import (
     locks,
     model_files,
     progress,
+    streaming,
     tables,
 )
 from pipeline.domain import schedule
@@ -46,10 +47,12 @@ def run(
     rows = tables.with_split(tables.accepted(manifest, quarantine), splits)
     height, width = params.validate_.height_px, params.validate_.width_px
     factor = resunet.shrink_factor(image_size=wanted.image_size, height=height, width=width)
-    train, validation = (
-        _slices(rows, name, wanted, scans=scans, factor=factor) for name in ("train", "validation")
-    )
     backend.make_repeatable(wanted.seed)
+    devices = backend.use_all_devices(wanted.batch)
+    if devices > 1:
+        print(f"train: {devices} devices, each with {wanted.batch // devices} slices of a step")
+    chosen = [_chosen(rows, name, wanted) for name in ("train", "validation")]
+    train, validation = _sources(chosen, wanted, scans=scans, factor=factor)
     digest = checkpoints.training_digest(params, manifest=manifest, splits=splits)
     store = checkpoints.Store(checkpoint, digest)
     with (
@@ -68,8 +71,8 @@ def run(
 
 def _train(
     wanted: Train,
-    train: recipe.Slices,
-    validation: recipe.Slices,
+    train: recipe.Source,
+    validation: recipe.Source,
     store: checkpoints.Store,
     log: curves.Log,
 ) -> tuple[Any, list[dict[str, Any]]]:
@@ -82,10 +85,11 @@ def _train(
     loss = recipe.Loss(missed_weight=wanted.missed_weight, exponent=wanted.exponent)
     recipe.compile_model(network, loss=loss, learning_rate=wanted.learning_rate)
     print(
-        f"train: {len(train)} slices, {len(validation)} to validate, "
+        f"train: {len(train.patients)} slices, {len(validation.patients)} to validate, "
         f"{side}x{side} px, {network.count_params():,} parameters, {wanted.precision}"
     )
-    state, found, best = schedule.State(wanted.learning_rate), [], recipe.variables(network)
+    rules = _rules(wanted)
+    state, found, best = schedule.start(rules), [], recipe.variables(network)
     last = store.load()
     if last is not None:
         state, found, best = last.state, last.rows, last.best
@@ -97,10 +101,10 @@ def _train(
         train=train,
         validation=validation,
         batch=wanted.batch,
-        last=wanted.epochs,
+        balanced=wanted.slices == "balanced",
         augmentation=augment.Settings(**wanted.augment.model_dump()),
         loss=loss,
-        rules=_rules(wanted),
+        rules=rules,
         state=state,
         done=len(found),
         seed=wanted.seed,
@@ -114,13 +118,12 @@ def _train(
         log.rows(found[-1:])
         _say(epoch, state)
     recipe.restore(network, best)
-    print(f"train: best epoch {state.best_epoch}, validation Tversky {state.best_score:.4f}")
+    print(f"train: kept epoch {state.best_epoch}, validation Tversky {state.best_score:.4f}")
     return network, found
 
 
-def _slices(
-    rows: pd.DataFrame, split: str, wanted: Train, *, scans: Path, factor: int
-) -> recipe.Slices:
+def _chosen(rows: pd.DataFrame, split: str, wanted: Train) -> pd.DataFrame:
+    """The rows of a split's slices, patients in order of name."""
     chosen = rows[rows.split == split]
     if wanted.slices == "tumour":
         chosen = chosen[chosen.tumour_pixels > 0]
@@ -129,11 +132,35 @@ def _slices(
             f"no slices for {split}; expected at least one patient there: bring more patients, or "
             f"change the shares in params.yaml: split"
         )
-    return recipe.Slices(*arrays.load(scans, tables.positions(chosen), factor=factor))
+    return chosen.sort_values(["patient", "position"])
+
+
+def _sources(
+    chosen: list[pd.DataFrame], wanted: Train, *, scans: Path, factor: int
+) -> list[recipe.Source]:
+    """Slices in memory, on the device where that pays; read while training where they are too many."""
+    side = wanted.image_size
+    gib = sum(map(len, chosen)) * side * side * 4 / 2**30
+    if gib > wanted.memory_gib:
+        print(
+            f"train: {gib:.3g} GiB of slices, over train.memory_gib: they are read while training"
+        )
+        return [streaming.Mapped(scans, rows, factor=factor) for rows in chosen]
+    found = [
+        recipe.Slices(
+            *arrays.load(scans, tables.positions(rows), factor=factor),
+            has_tumour=rows.tumour_pixels.to_numpy() > 0,
+        )
+        for rows in chosen
+    ]
+    return [one.placed() for one in found] if backend.keeps_slices_on_device() else list(found)
 
 
 def _rules(wanted: Train) -> schedule.Rules:
     return schedule.Rules(
+        kind=wanted.schedule,
+        epochs=wanted.epochs,
+        learning_rate=wanted.learning_rate,
         patience=wanted.patience,
         plateau_patience=wanted.plateau_patience,
         plateau_factor=wanted.plateau_factor,

@@ -5,7 +5,15 @@ from making import content
 from pipeline.adapters.checkpoints import Store
 from pipeline.domain.schedule import Rules, State, step
 
-RULES = Rules(patience=9, plateau_patience=9, plateau_factor=0.5, min_learning_rate=0.0)
+RULES = Rules(
+    kind="plateau",
+    epochs=9,
+    learning_rate=0.1,
+    patience=9,
+    plateau_patience=9,
+    plateau_factor=0.5,
+    min_learning_rate=0.0,
+)
 ONE, OTHER = "1" * 64, "2" * 64
 
 

@@ -4,9 +4,17 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from pipeline.domain.schedule import Rules, State, is_over, step
+from pipeline.domain.schedule import Rules, State, cosine_rate, is_over, start, step
 
-RULES = Rules(patience=3, plateau_patience=2, plateau_factor=0.5, min_learning_rate=0.3)
+RULES = Rules(
+    kind="plateau",
+    epochs=20,
+    learning_rate=1.0,
+    patience=3,
+    plateau_patience=2,
+    plateau_factor=0.5,
+    min_learning_rate=0.3,
+)
 START = State(learning_rate=1.0)
 
 
@@ -87,3 +95,32 @@ def test_a_state_that_was_written_and_read_goes_on_as_it_would_have(scores):
     read = State(**json.loads(json.dumps(asdict(state))))
     assert read == state
     assert after([0.3, 0.6], state=read) == after([0.3, 0.6], state=state)
+
+
+COSINE = replace(RULES, kind="cosine", min_learning_rate=0.0)
+
+
+def test_a_cosine_rate_rises_then_falls_to_its_minimum():
+    # One epoch of 20 rises, at half of the rate; then half a cosine over the other 19.
+    rates = [cosine_rate(epoch, rules=COSINE) for epoch in range(1, 21)]
+    assert rates[0] == 0.5
+    assert rates[1] == 1.0
+    assert rates[10] == pytest.approx(0.5)
+    assert rates[-1] == pytest.approx(0.0)
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+
+
+def test_a_cosine_schedule_keeps_every_epoch_so_far_and_never_ends_early():
+    state = start(COSINE)
+    for epoch, score in enumerate([0.5, 0.1, 0.1, 0.1, 0.1, 0.1], start=1):
+        assert state.learning_rate == cosine_rate(epoch, rules=COSINE)
+        state = step(state, epoch=epoch, score=score, rules=COSINE)
+        assert (state.best_epoch, state.is_best, is_over(state, rules=COSINE)) == (
+            epoch,
+            True,
+            False,
+        )
+
+
+def test_a_plateau_schedule_starts_at_its_rate():
+    assert start(RULES) == START

@@ -2,7 +2,15 @@ from collections import Counter
 
 import pytest
 
-from pipeline.domain.splits import SPLITS, on_two_sides, position, slice_key, split_of
+from pipeline.domain.splits import (
+    SPLITS,
+    fold_of,
+    on_two_sides,
+    position,
+    side_in_fold,
+    slice_key,
+    split_of,
+)
 
 SALT = "salt"
 NAMES = [f"TCGA_DU_{number:04d}" for number in range(5000)]
@@ -103,3 +111,45 @@ def test_a_split_by_slice_puts_patients_on_two_sides():
         for number in range(30)
     ]
     assert on_two_sides(rows) == NAMES[:20]
+
+
+def sides_in_fold(fold: int, names=NAMES) -> dict[str, str]:
+    return {name: side_in_fold(name, fold, salt=SALT, folds=5, validation=0.1) for name in names}
+
+
+def test_each_patient_is_the_test_of_exactly_one_fold():
+    tested = Counter(
+        name for fold in range(1, 6) for name, side in sides_in_fold(fold).items() if side == "test"
+    )
+    assert tested == dict.fromkeys(NAMES, 1)
+
+
+def test_the_test_of_a_fold_is_who_belongs_to_it():
+    found = sides_in_fold(2)
+    assert {n for n, side in found.items() if side == "test"} == {
+        n for n in NAMES if fold_of(n, salt=SALT, folds=5) == 2
+    }
+
+
+def test_folds_come_out_of_like_size():
+    sizes = Counter(fold_of(name, salt=SALT, folds=5) for name in NAMES)
+    assert sorted(sizes) == [1, 2, 3, 4, 5]
+    assert max(sizes.values()) / 5000 == pytest.approx(0.2, abs=0.02)
+
+
+def test_folds_are_dealt_apart_from_the_split():
+    test = {name for name, side in sides(NAMES).items() if side == "test"}
+    shares = Counter(fold_of(name, salt=SALT, folds=5) for name in test)
+    assert len(shares) == 5
+
+
+def test_adding_patients_moves_nobody_between_folds():
+    many = sides_in_fold(3)
+    assert sides_in_fold(3, NAMES[:60]) == {name: many[name] for name in NAMES[:60]}
+
+
+def test_each_fold_deals_validation_anew():
+    one, other = (
+        {n for n, side in sides_in_fold(fold).items() if side == "validation"} for fold in (1, 2)
+    )
+    assert len(one & other) < 0.2 * len(one)

@@ -13,7 +13,15 @@ from pipeline.network import augment, backend, recipe, resunet
 SIDE = 16
 RATE = 0.01
 LOSS = recipe.Loss(missed_weight=0.7, exponent=0.75)
-RULES = schedule.Rules(patience=100, plateau_patience=2, plateau_factor=0.5, min_learning_rate=1e-5)
+RULES = schedule.Rules(
+    kind="plateau",
+    epochs=100,
+    learning_rate=RATE,
+    patience=100,
+    plateau_patience=2,
+    plateau_factor=0.5,
+    min_learning_rate=1e-5,
+)
 PLAIN = augment.Settings(flip=0, rotate_degrees=0, scale=0, shift=0, intensity=0)
 ALL = augment.Settings(flip=0.5, rotate_degrees=15, scale=0.1, shift=0.05, intensity=0.3)
 
@@ -35,7 +43,8 @@ def squares() -> recipe.Slices:
     for mask, (top, left) in zip(masks, generator.integers(1, 8, (10, 2)), strict=True):
         mask[top : top + 7, left : left + 7] = 255
     images[masks > 0] = 250
-    return recipe.Slices(images, masks, np.array([0, 0, 0, 1, 1, 1, 2, 2, 3, 3]))
+    patients = np.array([0, 0, 0, 1, 1, 1, 2, 2, 3, 3])
+    return recipe.Slices(images, masks, patients, has_tumour=np.ones(10, bool))
 
 
 SLICES = squares()
@@ -58,16 +67,18 @@ def epochs(
     state: schedule.State | None = None,
     done: int = 0,
     seed: int = 3,
+    train: recipe.Source = SLICES,
+    balanced: bool = False,
 ) -> Iterator[tuple[recipe.Epoch, schedule.State]]:
     return recipe.epochs(
         model,
-        train=SLICES,
+        train=train,
         validation=validation,
         batch=4,  # ten slices: two are left for another epoch's order
-        last=last,
+        balanced=balanced,
         augmentation=augmentation,
         loss=LOSS,
-        rules=rules,
+        rules=replace(rules, epochs=last),
         state=state or schedule.State(RATE),
         done=done,
         seed=seed,
@@ -251,18 +262,50 @@ def test_a_training_that_is_done_takes_no_further_step(network, done, since_best
     assert are_equal(recipe.variables(network), before)
 
 
-def test_a_batch_holds_raw_images_and_shares_of_tumour():
-    masks = np.array([[[0, 255]], [[51, 0]], [[255, 255]]], np.uint8)
-    images = np.arange(18, dtype=np.uint8).reshape(3, 1, 2, 3)
-    chosen, shares = recipe.Slices(images, masks, np.zeros(3)).batch(np.array([1, 2]))
-    assert np.array_equal(chosen, images[1:])
-    assert shares.dtype == np.float32
-    assert np.allclose(shares[..., 0], [[[0.2, 0.0]], [[1.0, 1.0]]])
+def test_slices_in_memory_are_handed_on_a_step_at_a_time():
+    first, second = SLICES.parts(np.array([[1, 2], [5, 0]]))
+    assert np.array_equal(second.images, SLICES.images[[5, 0]])
+    assert np.array_equal(first.masks, SLICES.masks[[1, 2]])
+    assert first.chosen.tolist() == second.chosen.tolist() == [[0, 1]]
 
 
-def test_scores_are_of_patients_over_all_their_slices_cut_at_one_half():
-    truth = np.array([[[1, 1]], [[1, 0]], [[0, 0]], [[1, 1]]], bool)
-    probability = np.array([[[0.5, 0.49]], [[1.0, 0.6]], [[0.1, 0.2]], [[0.0, 0.0]]])
-    # Patient 4: 2 hit, 1 missed, 1 invented. Patient 7: all empty. Patient 9: all missed.
-    scores = recipe.patient_scores(probability, truth, np.array([4, 4, 7, 9]), missed_weight=0.7)
-    assert scores.tolist() == pytest.approx([2 / 3, 1.0, 0.0])
+def test_slices_on_the_device_train_to_the_same_weights(network):
+    new = recipe.variables(network)
+    fed = trained(network, last=2, augmentation=ALL)
+    recipe.restore(network, new)
+    placed = SLICES.placed()
+    kept = trained(network, last=2, augmentation=ALL, train=placed, validation=placed)
+    assert kept.rows == fed.rows
+    assert are_equal(kept.variables[-1], fed.variables[-1])
+
+
+def test_scores_are_of_patients_over_all_their_slices(network):
+    """Every pixel is called tumour; the first patient's truth is empty, then half, then all."""
+    masks = np.zeros_like(SLICES.masks)
+    masks[3:6, :8] = 255  # half of the patient's pixels
+    masks[6:] = 255
+    row = trained(say(network, logit=50), last=1, validation=replace(SLICES, masks=masks)).rows[0]
+    assert row.val_tversky == pytest.approx((0 + 0.5 / (0.5 + 0.3 * 0.5) + 1 + 1) / 4)
+
+
+def test_a_balanced_epoch_shows_as_many_slices_without_tumour_as_with():
+    source = replace(SLICES, has_tumour=np.arange(10) < 3)
+    generator = np.random.default_rng(0)
+    orders = [recipe.epoch_order(source, generator, balanced=True) for _ in range(20)]
+    assert all(set(order) >= {0, 1, 2} and len(set(order)) == len(order) == 6 for order in orders)
+    assert set(np.concatenate(orders)) == set(range(10))
+
+
+def test_a_balanced_epoch_takes_all_where_few_are_without_tumour():
+    source = replace(SLICES, has_tumour=np.arange(10) < 8)
+    order = recipe.epoch_order(source, np.random.default_rng(0), balanced=True)
+    assert sorted(order) == list(range(10))
+
+
+def test_a_cosine_schedule_keeps_the_last_epoch(network):
+    rules = replace(RULES, kind="cosine", patience=1, plateau_patience=1)
+    own = replace(rules, epochs=4)
+    run = trained(network, last=4, rules=rules, state=schedule.start(own))
+    assert run.states[-1].best_epoch == 4
+    rates = [row.learning_rate for row in run.rows]
+    assert rates == [schedule.cosine_rate(number, rules=own) for number in (1, 2, 3, 4)]
