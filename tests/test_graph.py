@@ -47,7 +47,7 @@ def test_readme_names_every_stage_and_command():
     readme = (ROOT / "README.md").read_text()
     from flows.cli import app
 
-    commands = [command.callback.__name__ for command in app.registered_commands]
+    commands = [one.callback.__name__.replace("_", "-") for one in app.registered_commands]
     for name in [*STAGES, *commands, "use"]:
         assert f"`{name}`" in readme or f"gliaflow {name}" in readme, name
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 
-from pipeline.adapters import batches, files, locks, sources
+from pipeline.adapters import batches, buckets, files, locks, sources
 from pipeline.domain import inbox as rules
 from pipeline.domain.inbox import Item, Look
 from pipeline.errors import GliaflowError
@@ -87,7 +87,7 @@ class Bucket:
 
     def listings(self) -> dict[str, list[Item]]:
         found: dict[str, list[Item]] = {}
-        for key, size, etag in sources.list_bucket(self._url, self._endpoint_url):
+        for key, size, etag in buckets.contents(self._url, self._endpoint_url):
             batch, *inside = PurePosixPath(key).parts or ("",)
             if inside and not key.endswith("/"):
                 item = Item(str(PurePosixPath(*inside)), size, etag)

@@ -234,13 +234,13 @@ def test_a_dead_server_is_told_with_its_address(s3_login, raw, closed_port, monk
     url = f"http://127.0.0.1:{closed_port}"
     sentence = refusal("s3://whole/scans", raw, endpoint_url=url)
     assert sentence.startswith(f"s3://whole/scans: no answer at {url}")
-    assert "fetch.endpoint_url" in sentence
+    assert "endpoint_url in params.yaml (fetch's for a source" in sentence
 
 
 def test_an_address_without_a_scheme_is_told(s3_login, raw):
     sentence = refusal("s3://whole/scans", raw, endpoint_url="localhost:8333")
     assert "localhost:8333" in sentence
-    assert "fetch.endpoint_url" in sentence
+    assert "endpoint_url in params.yaml (fetch's for a source" in sentence
 
 
 def test_a_key_that_climbs_out_of_its_prefix_writes_nothing_outside(s3_login, raw, climbing_s3):
