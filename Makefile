@@ -29,7 +29,7 @@ $(ENV): requirements.lock pyproject.toml pipeline/telemetry.py
 	rm -rf .venv && $$python -m venv .venv && \
 	awk '/^uv==/ {on=1} on {print} on && !/\\$$/ {exit}' requirements.lock > .venv/uv.lock && \
 	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.lock && \
-	.venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock && \
+	.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes -r requirements.lock && \
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable . && \
 	.venv/bin/python -c 'from pipeline.telemetry import startup_line; print(startup_line())' \
 	  > .venv/silent.pth && \

@@ -18,12 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.one import systems
-from bench.work import BATCH, SIDE
+from bench.work import BATCH, SIDE, SLICES
 
 ROUNDS, STEPS = 3, 4
-KINDS = {"train": "training", "predict": "prediction"}
+KINDS = {
+    "train": f"training, {SIDE}x{SIDE}, batch {BATCH}",
+    "predict": f"prediction, {SIDE}x{SIDE}, batch {BATCH}",
+    "segment": f"files to masks on disk, {SIDE}x{SIDE}",
+}
 NO_PYTORCH = "PyTorch is not installed; `.venv/bin/uv pip install torch` brings it"
-PACKAGES = ("tensorflow", "keras", "torch", "numpy")
+PACKAGES = ("tensorflow", "keras", "openvino", "torch", "numpy")
 BETWEEN = ("<!-- table -->", "<!-- end of table -->")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
@@ -35,7 +39,7 @@ def measure(name: str) -> dict[str, list[float]] | str:
     if done.returncode:
         return (done.stderr.strip().splitlines() or ["no output"])[-1]
     seconds = json.loads(done.stdout.strip().splitlines()[-1])["seconds"]
-    return {kind: [BATCH / one for one in own] for kind, own in seconds.items()}
+    return {kind: [SLICES[kind] / one for one in own] for kind, own in seconds.items()}
 
 
 def run(rounds: int) -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -51,7 +55,8 @@ def run(rounds: int) -> tuple[list[dict[str, Any]], dict[str, str]]:
             for kind, own in speeds.items():
                 found.setdefault((kind, name), []).extend(own)
             said = ", ".join(
-                f"{KINDS[k]} {statistics.median(own):.1f}" for k, own in speeds.items()
+                f"{KINDS[k].partition(',')[0]} {statistics.median(own):.1f}"
+                for k, own in speeds.items()
             )
             print(f"round {number} of {rounds}: {name}: {said} images a second", flush=True)
     return _rows(found), left_out
@@ -67,7 +72,7 @@ def _rows(found: dict[tuple[str, str], list[float]]) -> list[dict[str, Any]]:
             spread = {"median": median, "low": min(speeds), "high": max(speeds)}
             rows.append(
                 {
-                    "work": f"{label}, {SIDE}x{SIDE}, batch {BATCH}",
+                    "work": label,
                     "system": name,
                     "images_per_second": {key: round(one, 2) for key, one in spread.items()},
                     "ratio_to_ours": round(median / best, 3) if best else None,

@@ -7,8 +7,10 @@ and the parameters.
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from bench import work
 
@@ -49,7 +51,22 @@ def main(name: str, steps: int) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     system = systems()[name]()
     seconds = {kind: _timed(getattr(system, kind), steps) for kind in ("train", "predict")}
+    with tempfile.TemporaryDirectory() as folder:
+        seconds["segment"] = _segmented(system, Path(folder), steps)
     print(json.dumps({"seconds": seconds, "parameters": system.parameters}))
+
+
+def _segmented(system: work.System, folder: Path, rounds: int) -> list[float]:
+    """Seconds of each pass over all scans, into a new folder each time."""
+    work.write_scans(folder / "scans")
+    outs = iter([folder / str(number) for number in range(WARM_UP + rounds)])
+
+    def once() -> None:
+        out = next(outs)
+        out.mkdir()
+        system.segment(folder / "scans", out)
+
+    return _timed(once, rounds)
 
 
 def _timed(step: Callable[[], object], steps: int) -> list[float]:

@@ -166,13 +166,16 @@ def predict(
         Path | None, typer.Option(help="A .keras file instead of the champion.")
     ] = None,
     overlays: Annotated[bool, typer.Option(help="Also pictures with the outline drawn in.")] = True,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Not a pixel other than Keras's in float32; slower.")
+    ] = False,
 ) -> None:
     """Segment new scans with the champion: masks, tumour pixels, overlays."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     from flows import prediction
 
-    typer.echo(prediction.predict(scans, out, model_file=model, overlays=overlays))
+    typer.echo(prediction.predict(scans, out, model_file=model, overlays=overlays, exact=exact))
 
 
 @app.command(epilog="Example: gliaflow cross-validate --set train.image_size=128 --first 2")

@@ -1,8 +1,10 @@
 """`gliaflow predict`: scans in, masks and volumes out. Works with or without masks beside them."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pandas as pd
 from flows import publish
 from pipeline.adapters import (
     files,
+    forms,
     model_files,
     progress,
     project,
@@ -19,27 +22,32 @@ from pipeline.adapters import (
     scan_files,
 )
 from pipeline.adapters import overlays as pictures
-from pipeline.domain import metrics, scans
+from pipeline.adapters.project import Project
+from pipeline.domain import intensity, metrics, scans
 from pipeline.errors import GliaflowError
+
+PROVEN_ON = 32  # slices that forms of a model are compared and timed on
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A model, what to call it, and the cut that its probabilities are meant for."""
+class Wanted:
+    """A model that is not loaded yet: what names its weights, what to call it, how to load it."""
 
-    model: Any
+    key: str
     name: str
-    threshold: float
-    missed_weight: float
+    load: Callable[[], Any]
 
 
-def predict(scans_folder: Path, out: Path, *, model_file: Path | None, overlays: bool) -> str:
+def predict(
+    scans_folder: Path, out: Path, *, model_file: Path | None, overlays: bool, exact: bool = False
+) -> str:
     """Segment every patient of a folder.
 
     Args:
         scans_folder: holds `<patient>/<patient>_<n>.tif`, or is the folder of one patient.
         out: new or empty. Gets `<patient>/<patient>_<n>_mask.tif`, slices.csv, patients.csv,
             `overlays/<patient>/<patient>_<n>.png`, and refused.csv for what could not be read.
+        exact: take no form of the model that differs from Keras's masks in a single pixel.
 
     Returns:
         What was done, in words.
@@ -50,14 +58,13 @@ def predict(scans_folder: Path, out: Path, *, model_file: Path | None, overlays:
     patients = _patients(scans_folder)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise GliaflowError(f"{out} is there and not empty; give a new folder with --out")
-    loaded = _load(model_file)
-    slices, refused = [], []
-    found = _read_all(patients, scans_folder, loaded.model.inputs[0].shape[1:])
-    for patient in progress.track(found, total=len(patients), label="predicting"):
-        if patient.scan is None:
-            refused += _reasons(patient, loaded.model.inputs[0].shape[1:])
-            continue
-        slices += _predict_patient(patient, out, loaded, overlays)
+    own = project.find(Path.cwd())
+    evaluate = own.params().evaluate
+    wanted = _wanted(own, model_file)
+    fastest = _fastest(own, wanted, patients, scans_folder, exact=exact)
+    slices, refused = segment(
+        fastest, patients, scans_folder, out, threshold=evaluate.threshold, overlays=overlays
+    )
     out.mkdir(parents=True, exist_ok=True)
     if refused:
         files.write_table(out / "refused.csv", pd.DataFrame(refused))
@@ -67,14 +74,47 @@ def predict(scans_folder: Path, out: Path, *, model_file: Path | None, overlays:
         )
     table = pd.DataFrame(slices)
     files.write_table(out / "slices.csv", table.drop(columns=["hit"]).dropna(axis=1, how="all"))
-    files.write_table(out / "patients.csv", _by_patient(table, loaded.missed_weight))
+    files.write_table(out / "patients.csv", _by_patient(table, evaluate.missed_weight))
     left = len({row["patient"] for row in refused})
     return (
         f"{table.patient.nunique()} patients, {len(table)} slices, "
-        f"{int((table.tumour_pixels > 0).sum())} with tumour predicted by {loaded.name}; "
+        f"{int((table.tumour_pixels > 0).sum())} with tumour predicted by {wanted.name} "
+        f"({fastest.proof.form}, {fastest.proof.different:.4%} of pixels other than Keras's on "
+        f"{fastest.proof.sample_slices} slices); "
         + (f"{left} patients could not be read: {out / 'refused.csv'}; " if left else "")
         + f"see {out / 'patients.csv'}. Not for clinical use."
     )
+
+
+def segment(
+    fastest: forms.Fastest,
+    patients: dict[str, list[Path]],
+    folder: Path,
+    out: Path,
+    *,
+    threshold: float,
+    overlays: bool,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """From files to masks on disk; reading and writing go on beside the network.
+
+    Args:
+        patients: the tif files of each, as they lie below `folder`.
+
+    Returns:
+        Rows of slices.csv, and of refused.csv.
+    """
+    written, refused = [], []
+    with ThreadPoolExecutor(1) as writer:
+        found = _ahead(_read_all(patients, folder, fastest.shape))
+        for patient in progress.track(found, total=len(patients), label="predicting"):
+            if patient.scan is None:
+                refused += _reasons(patient, fastest.shape)
+                continue
+            images = patient.scan.images
+            shown = intensity.fitting(fastest.model_name, images, images)
+            predicted = fastest.predict(shown) >= threshold
+            written.append(writer.submit(_write_patient, patient, predicted, out, overlays))
+    return [row for rows in written for row in rows.result()], refused
 
 
 def _patients(folder: Path) -> dict[str, list[Path]]:
@@ -89,23 +129,47 @@ def _patients(folder: Path) -> dict[str, list[Path]]:
     return dict(found)
 
 
-def _load(model_file: Path | None) -> Loaded:
+def _wanted(own: Project, model_file: Path | None) -> Wanted:
     """The model of a file, or the champion of the project that we are in."""
-    quiet.keras_loaded()
-    own = project.find(Path.cwd())
-    evaluate = own.params().evaluate
     if model_file is not None:
-        model, name = model_files.load(model_file), str(model_file)
-    else:
-        store = publish.open_registry(own)
-        champion = store.champion()
-        if champion is None:
-            raise GliaflowError(
-                "no version is in use yet; `gliaflow run` trains and judges one, or give a file "
-                "with --model"
-            )
-        model, name = store.load(champion), f"version {champion.version}"
-    return Loaded(model, name, evaluate.threshold, evaluate.missed_weight)
+        key = files.sha256(model_file) if model_file.is_file() else ""
+        return Wanted(key, str(model_file), partial(_loaded, model_files.load, model_file))
+    store = publish.open_registry(own)
+    champion = store.champion()
+    if champion is None:
+        raise GliaflowError(
+            "no version is in use yet; `gliaflow run` trains and judges one, or give a file "
+            "with --model"
+        )
+    return Wanted(champion.digest, f"version {champion.version}", partial(store.load, champion))
+
+
+def _loaded(load: Callable[[Any], Any], what: Any) -> Any:
+    quiet.keras_loaded()
+    return load(what)
+
+
+def _fastest(
+    own: Project, wanted: Wanted, patients: dict[str, list[Path]], folder: Path, *, exact: bool
+) -> forms.Fastest:
+    """The fastest form of a model; proven on these scans where this machine does not know it yet."""
+    kept = own.root / ".local" / "forms" / wanted.key[:16]
+    found = forms.stored(kept, exact=exact, load=wanted.load) if wanted.key else None
+    if found is not None:
+        return found
+    model = wanted.load()
+    shape, scans_found = model.inputs[0].shape[1:], []
+    for patient in _read_all(patients, folder, shape):
+        if patient.scan is not None:
+            images = patient.scan.images
+            scans_found.append(intensity.fitting(model.name, images, images))
+        if sum(map(len, scans_found)) >= PROVEN_ON:
+            break
+    sample = (
+        forms.sample_of(scans_found, PROVEN_ON) if scans_found else np.zeros((1, *shape), np.uint8)
+    )
+    threshold = own.params().evaluate.threshold
+    return forms.prove(kept, model, sample, threshold=threshold, exact=exact)
 
 
 @dataclass(frozen=True)
@@ -153,15 +217,21 @@ def _reasons(patient: Read, shape: tuple[int, ...]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _predict_patient(
-    patient: Read, out: Path, loaded: Loaded, with_overlays: bool
-) -> list[dict[str, Any]]:
-    from pipeline.network import inference
+def _ahead(patients: Iterator[Read]) -> Iterator[Read]:
+    """The same, the next one read while one is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, patients, None)
+        while (patient := coming.result()) is not None:
+            coming = reader.submit(next, patients, None)
+            yield patient
 
+
+def _write_patient(
+    patient: Read, predicted: np.ndarray, out: Path, with_overlays: bool
+) -> list[dict[str, Any]]:
+    """Write masks and pictures; rows of slices.csv."""
     assert patient.scan is not None
     images, truth = patient.scan.images, patient.scan.masks.astype(bool)
-    probability = inference.probabilities(loaded.model, images, batch=inference.BATCH)
-    predicted = probability >= loaded.threshold
     masks_to, pictures_to = out / patient.name, out / "overlays" / patient.name
     masks_to.mkdir(parents=True)
     if with_overlays:

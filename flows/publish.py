@@ -201,16 +201,16 @@ def _loads_back(project: Project, store: Registry, version: Version) -> tuple[bo
     rows = tables.accepted(project.path("manifest"), project.path("quarantine"))
     rows = tables.with_split(rows, project.path("splits"))
     own_rows = rows[(rows.patient == patient) & (rows.split == "test")]
-    images = arrays.open_scan(project.path("scans"), patient).images[own_rows.position.to_numpy()]
+    images = arrays.open_scan(project.path("scans"), patient).images
     threshold = project.params().evaluate.threshold
-    masks = inference.probabilities(model, images, batch=inference.BATCH) >= threshold
+    masks = inference.of_scan(model, images, own_rows.position.to_numpy()) >= threshold
     evaluated = predictions.load(project.path("predicted"), f"test/{patient}")
     same_masks = np.array_equal(masks, evaluated)
     said = (
         f"Version {version.version}, loaded back from the registry, has "
         f"{'the' if same_weights else 'OTHER'} weights and gives "
         f"{'the' if same_masks else 'OTHER'} masks that were evaluated "
-        f"({len(images)} slices of {patient})."
+        f"({len(masks)} slices of {patient})."
     )
     return same_weights and same_masks, said
 

@@ -69,10 +69,12 @@ class Augment(Section):
     scale: Annotated[float, Field(ge=0, le=0.5)]
     shift: Annotated[float, Field(ge=0, le=0.5)]
     intensity: Annotated[float, Field(ge=0, le=0.9)]
+    missing: Share
 
 
 class Train(Section):
     slices: Literal["all", "tumour", "balanced"]
+    intensity: Literal["raw", "scan"]
     image_size: Annotated[int, Field(ge=16, le=1024, multiple_of=16)]
     filters: Annotated[
         tuple[Annotated[int, Field(ge=1, le=1024)], ...],

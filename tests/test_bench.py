@@ -49,7 +49,7 @@ def test_a_system_is_timed_in_a_process_of_its_own():
     done = subprocess.run(command, cwd=checkouts.ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found["seconds"].keys() == {"train", "predict"}
+    assert found["seconds"].keys() == {"train", "predict", "segment"}
     assert all(len(own) == 1 and own[0] > 0 for own in found["seconds"].values())
     assert found["parameters"] == 1_210_513
 

@@ -39,8 +39,8 @@ def test_a_stage_reads_only_files_that_its_deps_or_outs_name():
             for kind in ("deps", "outs", "metrics", "plots")
             for path in stage.get(kind, [])
         }
-        # Not in the graph: checkpoints must outlive a stage; the index gets the decision later.
-        assert paths - named <= {".local/checkpoints", "reports/index.html"}, name
+        # Not in the graph: checkpoints and what was read must outlive a stage; the index gets the decision later.
+        assert paths - named <= {".local/checkpoints", ".local/ingest", "reports/index.html"}, name
 
 
 def test_readme_names_every_stage_and_command():

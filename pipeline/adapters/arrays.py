@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.adapters import files
+from pipeline.domain import intensity
 from pipeline.errors import GliaflowError
 
 
@@ -60,12 +61,13 @@ def shrink_masks(masks: np.ndarray, factor: int) -> np.ndarray:
 
 
 def load(
-    folder: Path, chosen: Iterable[tuple[str, np.ndarray]], *, factor: int
+    folder: Path, chosen: Iterable[tuple[str, np.ndarray]], *, factor: int, by_scan: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read slices of several patients into memory, made smaller by `factor`.
 
     Args:
         chosen: (patient, positions of its slices).
+        by_scan: bring each scan to one scale of brightness, see `domain.intensity`.
 
     Returns:
         images (N, H / factor, W / factor, 3) uint8, masks (N, H / factor, W / factor) uint8,
@@ -74,7 +76,10 @@ def load(
     images, masks, patients = [], [], []
     for number, (patient, positions) in enumerate(chosen):
         scan = open_scan(folder, patient)
-        images.append(shrink_images(scan.images[positions], factor))
+        shown = scan.images[positions]
+        if by_scan:
+            shown = intensity.apply(shown, intensity.of_scan(scan.images))
+        images.append(shrink_images(shown, factor))
         masks.append(shrink_masks(scan.masks[positions], factor))
         patients.append(np.full(len(positions), number))
     return np.concatenate(images), np.concatenate(masks), np.concatenate(patients)

@@ -1,7 +1,15 @@
-"""A patient's tif files, paired, decoded and described: rows of the manifest, and arrays."""
+"""A patient's tif files, paired, decoded and described: rows of the manifest, and arrays.
+
+What was read can be kept in a folder of its own, `<patient>/` with the arrays and a note. It
+is taken again as long as all that decides it is the same: the key in the note says so.
+"""
 
 import hashlib
+import json
+import os
+import shutil
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +26,9 @@ COLUMNS = (
     "missing", "mask_height", "mask_width", "mask_channels", "mask_dtype", "mask_values",
     "tumour_pixels", "unreadable", "misnamed", "numbering", "same_image_as", "conflict",
 )  # fmt: skip
+
+
+NOTE = "read.json"
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,79 @@ def merge(
         else:
             kept |= {path.name: path for path in later if path.name not in kept}
     return list(kept.values()), conflicts
+
+
+def key(versions: list[list[Path]], *, root: Path, rules: list[Any]) -> str:
+    """SHA-256 of what decides how a patient is read, as hex.
+
+    Args:
+        versions: the tif files of each batch, as for `merge`; names, order and bytes count.
+        root: what their names are relative to.
+        rules: what else decides: values that JSON knows.
+    """
+    named = [[(str(p.relative_to(root)), files.sha256(p)) for p in paths] for paths in versions]
+    return _sha256(json.dumps([rules, named]).encode())
+
+
+def keep(
+    kept: Path, patient: str, key: str, rows: list[dict[str, Any]], *, arrays: Path | None
+) -> None:
+    """Note what was read, so that `take` finds it.
+
+    Args:
+        rows: the patient's rows of the manifest.
+        arrays: the folder of its arrays, which are linked and take no room of their own; None
+            for a patient who has none.
+    """
+    with files.replacing(kept / patient) as beside:
+        beside.mkdir()
+        for path in arrays.iterdir() if arrays else ():
+            _link(path, beside / path.name)
+        stamps = {path.name: _stamp(path) for path in sorted(beside.iterdir())}
+        files.write_json(beside / NOTE, {"key": key, "arrays": stamps, "rows": rows})
+
+
+def take(kept: Path, patient: str, key: str, *, arrays: Path) -> list[dict[str, Any]] | None:
+    """The rows of a patient who was read before under the same key; its arrays go to `arrays`.
+
+    None, and nothing done, where there is no such note, or a kept array was written to since.
+    """
+    folder = kept / patient
+    try:
+        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        if note["key"] != key:
+            return None
+        stamps, rows = note["arrays"], note["rows"]
+        if any(_stamp(folder / name) != stamp for name, stamp in stamps.items()):
+            return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    if stamps:
+        with files.replacing(arrays) as beside:
+            beside.mkdir()
+            for name in stamps:
+                _link(folder / name, beside / name)
+    return rows
+
+
+def forget(kept: Path, others_than: Collection[str]) -> None:
+    """Remove what is kept of patients who are gone, and what a killed run left."""
+    for folder in kept.iterdir() if kept.is_dir() else ():
+        if folder.name not in others_than:
+            shutil.rmtree(folder)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
+
+
+def _stamp(path: Path) -> list[int]:
+    """Bytes and time of the last change in ns: what is written in place does not go unseen."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
 
 
 def _is_fit(patient: str, paths: list[Path], root: Path, plane: tuple[int, int]) -> bool:

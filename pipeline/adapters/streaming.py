@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.adapters import arrays
+from pipeline.domain import intensity
 from pipeline.network.recipe import Part
 
 
@@ -21,10 +22,12 @@ class Mapped:
         folder: of the scans.
         rows: patient, position and tumour_pixels of each slice, patients in order of name.
         factor: by how much slices are made smaller.
+        by_scan: bring each scan to one scale of brightness, see `domain.intensity`.
     """
 
-    def __init__(self, folder: Path, rows: pd.DataFrame, *, factor: int):
-        self._folder, self._factor = folder, factor
+    def __init__(self, folder: Path, rows: pd.DataFrame, *, factor: int, by_scan: bool = False):
+        self._folder, self._factor, self._by_scan = folder, factor, by_scan
+        self._scales: dict[str, intensity.Scale] = {}
         names, self.patients = np.unique(rows.patient.to_numpy(dtype=str), return_inverse=True)
         self._names = [str(name) for name in names]
         self._positions = rows.position.to_numpy()
@@ -47,10 +50,16 @@ class Mapped:
         return Part(images, masks, np.arange(len(chosen))[None])
 
     def _slice(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        scan = arrays.open_scan(self._folder, self._names[self.patients[number]])
+        name = self._names[self.patients[number]]
+        scan = arrays.open_scan(self._folder, name)
         place = self._positions[number]
         own = slice(place, place + 1)
+        shown = scan.images[own]
+        if self._by_scan:
+            if name not in self._scales:
+                self._scales[name] = intensity.of_scan(scan.images)
+            shown = intensity.apply(shown, self._scales[name])
         return (
-            arrays.shrink_images(scan.images[own], self._factor),
+            arrays.shrink_images(shown, self._factor),
             arrays.shrink_masks(scan.masks[own], self._factor),
         )

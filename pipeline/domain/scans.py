@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 CHANNELS = ("pre", "flair", "post")
-FLAIR = CHANNELS.index("flair")
+PRE, FLAIR, POST = range(3)
 
 # The one rule of validation that keeps slices out and not their patient.
 CONFLICT = "conflict"

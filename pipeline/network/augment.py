@@ -11,12 +11,16 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
+from pipeline.domain.scans import FLAIR, POST, PRE
+
 
 @dataclass(frozen=True)
 class Settings:
     """flip: share of slices mirrored left to right. rotate_degrees, scale, shift: most that a
     slice is turned, stretched and moved (shares of its side). intensity: most that each
-    sequence is made brighter or darker, as a share. 0 switches a thing off.
+    sequence is made brighter or darker, as a share. missing: share of slices that lose their
+    post-contrast sequence, or with it the pre-contrast one, as a scan where they were not
+    taken. 0 switches a thing off.
     """
 
     flip: float
@@ -24,10 +28,11 @@ class Settings:
     scale: float
     shift: float
     intensity: float
+    missing: float = 0.0
 
     @property
     def is_off(self) -> bool:
-        return not (self.flip or self.moves or self.intensity)
+        return not (self.flip or self.moves or self.intensity or self.missing)
 
     @property
     def moves(self) -> bool:
@@ -36,19 +41,25 @@ class Settings:
 
 class Drawn(NamedTuple):
     """transforms: (B, 8), where each output pixel comes from. gains: (B, 1, 1, 3).
+    sources: (B, 3, 3) shares of 0 or 1, the sequence (row) that each one (column) is taken
+    from; None where each stays what it is.
 
     Of several steps: (T, B, ...).
     """
 
     transforms: np.ndarray
     gains: np.ndarray
+    sources: np.ndarray | None = None
 
-    def of(self, step: int) -> "Drawn":
-        return Drawn(*(part[step] for part in self))
+    def of(self, steps: int | slice) -> "Drawn":
+        """What was drawn for one step, or for some of them."""
+        return Drawn(*(None if part is None else part[steps] for part in self))
 
 
 def stacked(steps: Sequence[Drawn]) -> Drawn:
-    return Drawn(*(np.stack(part) for part in zip(*steps, strict=True)))
+    return Drawn(
+        *(None if part[0] is None else np.stack(part) for part in zip(*steps, strict=True))
+    )
 
 
 def draw(generator: np.random.Generator, *, slices: int, side: int, settings: Settings) -> Drawn:
@@ -68,7 +79,19 @@ def draw(generator: np.random.Generator, *, slices: int, side: int, settings: Se
     zero = np.zeros(slices)
     transforms = np.stack([a, b, x, c, d, y, zero, zero], axis=1).astype(np.float32)
     gains = 1 + generator.uniform(-settings.intensity, settings.intensity, (slices, 1, 1, 3))
-    return Drawn(transforms, gains.astype(np.float32))
+    sources = _sources(generator, slices, settings.missing) if settings.missing else None
+    return Drawn(transforms, gains.astype(np.float32), sources)
+
+
+def _sources(generator: np.random.Generator, slices: int, missing: float) -> np.ndarray:
+    """Where each sequence is taken from: FLAIR stands in for what is missing, as in the set."""
+    loses_post = generator.random(slices) < missing
+    loses_pre = loses_post & (generator.random(slices) < 0.5)
+    sources = np.tile(np.eye(3, dtype=np.float32), (slices, 1, 1))
+    for channel, loses in ((PRE, loses_pre), (POST, loses_post)):
+        sources[loses, channel, channel] = 0
+        sources[loses, FLAIR, channel] = 1
+    return sources
 
 
 def apply(images, masks, drawn: Drawn):
@@ -83,5 +106,8 @@ def apply(images, masks, drawn: Drawn):
     images = ops.cast(images, "float32")
     both = ops.concatenate([images, ops.cast(masks, "float32") * 255.0], axis=-1)
     moved = ops.image.affine_transform(both, drawn.transforms, interpolation="bilinear")
-    changed = ops.clip(moved[..., :3] * drawn.gains, 0.0, 255.0)
+    shown = moved[..., :3]
+    if drawn.sources is not None:
+        shown = ops.einsum("bhwc,bcd->bhwd", shown, drawn.sources)
+    changed = ops.clip(shown * drawn.gains, 0.0, 255.0)
     return ops.cast(ops.round(changed), "uint8"), moved[..., 3:] / 255.0

@@ -203,7 +203,7 @@ def _train_once(
     losses, done = [], 0
     for part in source.parts(chosen):
         now = slice(done, done + len(part.chosen))
-        change = None if drawn is None else augment.Drawn(*(values[now] for values in drawn))
+        change = None if drawn is None else drawn.of(now)
         losses.append(own.train(part.images, part.masks, part.chosen, change))
         done = now.stop
     return float(np.concatenate(losses).mean())

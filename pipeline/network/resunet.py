@@ -16,7 +16,9 @@ from pipeline.errors import GliaflowError
 MOMENTUM = 0.9
 
 
-def build(*, image_size: int, filters: Sequence[int], height: int, width: int) -> keras.Model:
+def build(
+    *, image_size: int, filters: Sequence[int], height: int, width: int, name: str = "resunet"
+) -> keras.Model:
     """Draw the network.
 
     Args:
@@ -26,6 +28,7 @@ def build(*, image_size: int, filters: Sequence[int], height: int, width: int) -
         filters: five widths, from the full resolution to the bottom. 16, 32, 64, 128, 256
             are the published ones: 1,210,513 parameters.
         height, width: size in pixels of the slices that come in.
+        name: goes with the model into its file.
 
     Returns:
         A model that maps (B, height, width, 3) uint8, 0 to 255, to (B, height, width, 1)
@@ -42,7 +45,7 @@ def build(*, image_size: int, filters: Sequence[int], height: int, width: int) -
     x = _probability(x, filters)
     if factor > 1:
         x = layers.UpSampling2D(factor, interpolation="bilinear", name="grow")(x)
-    return keras.Model(slices, x, name="resunet")
+    return keras.Model(slices, x, name=name)
 
 
 def shrink_factor(*, image_size: int, height: int, width: int) -> int:

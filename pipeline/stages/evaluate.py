@@ -73,7 +73,7 @@ def _score(
     for (split, patient), own in progress.track(groups, total=len(groups), label="evaluating"):
         scan = arrays.open_scan(scans, patient)
         positions = own.position.to_numpy()
-        probability = inference.probabilities(model, scan.images[positions], batch=inference.BATCH)
+        probability = inference.of_scan(model, scan.images, positions)
         truth = scan.masks[positions].astype(bool)
         row = {"patient": patient, "split": split, "site": own.site.iloc[0]}
         row |= _facts(truth, probability >= wanted.threshold, wanted.missed_weight)

@@ -21,7 +21,7 @@ from pipeline.adapters import (
     streaming,
     tables,
 )
-from pipeline.domain import schedule
+from pipeline.domain import intensity, schedule
 from pipeline.errors import GliaflowError
 from pipeline.network import augment, backend, lean, recipe, resunet
 from pipeline.params import Params, Train
@@ -61,7 +61,11 @@ def run(
     ):
         network, found = _train(wanted, train, validation, store, log)
     whole = resunet.build(
-        image_size=wanted.image_size, filters=wanted.filters, height=height, width=width
+        image_size=wanted.image_size,
+        filters=wanted.filters,
+        height=height,
+        width=width,
+        name=intensity.NAMES[wanted.intensity],
     )
     lean.assign(whole, lean.to_drawn(lean.weights(network)))
     model_files.save(whole, model)
@@ -139,16 +143,16 @@ def _sources(
     chosen: list[pd.DataFrame], wanted: Train, *, scans: Path, factor: int
 ) -> list[recipe.Source]:
     """Slices in memory, on the device where that pays; read while training where they are too many."""
-    side = wanted.image_size
+    side, by_scan = wanted.image_size, wanted.intensity == "scan"
     gib = sum(map(len, chosen)) * side * side * 4 / 2**30
     if gib > wanted.memory_gib:
         print(
             f"train: {gib:.3g} GiB of slices, over train.memory_gib: they are read while training"
         )
-        return [streaming.Mapped(scans, rows, factor=factor) for rows in chosen]
+        return [streaming.Mapped(scans, rows, factor=factor, by_scan=by_scan) for rows in chosen]
     found = [
         recipe.Slices(
-            *arrays.load(scans, tables.positions(rows), factor=factor),
+            *arrays.load(scans, tables.positions(rows), factor=factor, by_scan=by_scan),
             has_tumour=rows.tumour_pixels.to_numpy() > 0,
         )
         for rows in chosen

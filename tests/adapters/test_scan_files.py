@@ -1,4 +1,6 @@
 import hashlib
+import os
+import shutil
 import struct
 from pathlib import Path
 
@@ -328,3 +330,80 @@ def test_a_tif_from_another_program_keeps_its_channels(folder):
 
 def test_an_empty_folder_gives_no_rows_and_no_arrays(tmp_path):
     assert scan_files.read(P, [], root=tmp_path) == Patient([], None)
+
+
+@pytest.fixture
+def made(tmp_path) -> Path:
+    """A folder with one array, as a stage leaves it."""
+    (tmp_path / "scans" / P).mkdir(parents=True)
+    np.save(tmp_path / "scans" / P / "images.npy", image(P, 1))
+    return tmp_path / "scans" / P
+
+
+def test_what_is_kept_is_taken_as_it_was_and_shares_its_bytes_on_disk(tmp_path, folder, made):
+    rows = read(folder).rows
+    scan_files.keep(tmp_path / "kept", P, "key", rows, arrays=made)
+    before = (made / "images.npy").stat()
+    shutil.rmtree(made)
+    assert scan_files.take(tmp_path / "kept", P, "key", arrays=made) == rows
+    after = (made / "images.npy").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert [path.name for path in made.iterdir()] == ["images.npy"]
+
+
+def test_a_patient_without_arrays_is_kept_too_and_leaves_no_folder(tmp_path, folder):
+    rows = read(folder).rows
+    scan_files.keep(tmp_path / "kept", P, "key", rows, arrays=None)
+    assert scan_files.take(tmp_path / "kept", P, "key", arrays=tmp_path / "scans" / P) == rows
+    assert not (tmp_path / "scans").exists()
+
+
+def test_without_links_arrays_are_copied(tmp_path, made, monkeypatch):
+    def refused(*_):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    before = (made / "images.npy").read_bytes()
+    scan_files.keep(tmp_path / "kept", P, "key", [], arrays=made)
+    shutil.rmtree(made)
+    assert scan_files.take(tmp_path / "kept", P, "key", arrays=made) == []
+    assert (made / "images.npy").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", "1", "{}", '{"key": "key"}', '{"key": "key", "arrays": 3}', "\0"],
+)
+def test_a_note_that_cannot_be_read_counts_as_none(tmp_path, made, text):
+    scan_files.keep(tmp_path / "kept", P, "key", [], arrays=made)
+    (tmp_path / "kept" / P / scan_files.NOTE).write_text(text)
+    assert scan_files.take(tmp_path / "kept", P, "key", arrays=tmp_path / "again") is None
+    assert not (tmp_path / "again").exists()
+
+
+def test_another_key_counts_as_none(tmp_path, made):
+    scan_files.keep(tmp_path / "kept", P, "key", [], arrays=made)
+    assert scan_files.take(tmp_path / "kept", P, "other", arrays=tmp_path / "again") is None
+
+
+def test_a_kept_array_that_was_written_to_counts_as_none(tmp_path, made):
+    scan_files.keep(tmp_path / "kept", P, "key", [], arrays=made)
+    path = tmp_path / "kept" / P / "images.npy"
+    later = path.stat().st_mtime_ns + 1
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    os.utime(path, ns=(0, later))
+    assert scan_files.take(tmp_path / "kept", P, "key", arrays=tmp_path / "again") is None
+
+
+def test_a_kept_array_that_is_gone_counts_as_none(tmp_path, made):
+    scan_files.keep(tmp_path / "kept", P, "key", [], arrays=made)
+    (tmp_path / "kept" / P / "images.npy").unlink()
+    assert scan_files.take(tmp_path / "kept", P, "key", arrays=tmp_path / "again") is None
+
+
+def test_what_is_kept_of_others_is_forgotten(tmp_path, made):
+    scan_files.forget(tmp_path / "kept", others_than=[P])
+    for name in (P, "gone", ".gone.1234"):
+        scan_files.keep(tmp_path / "kept", name, "key", [], arrays=made)
+    scan_files.forget(tmp_path / "kept", others_than=[P])
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [P]

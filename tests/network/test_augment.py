@@ -204,3 +204,34 @@ def test_one_setting_alone_switches_augmentation_on(setting):
 )
 def test_turning_stretching_and_shifting_are_moves(setting, moves):
     assert replace(OFF, **{setting: 0.1}).moves is moves
+
+
+def test_a_missing_sequence_is_replaced_by_flair_as_in_the_set():
+    settings = Settings(flip=0, rotate_degrees=0, scale=0, shift=0, intensity=0, missing=0.5)
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (200, 8, 8, 3), dtype=np.uint8)
+    masks = np.zeros((200, 8, 8, 1), np.float32)
+    drawn = draw(np.random.default_rng(1), slices=200, side=8, settings=settings)
+    found = ops.convert_to_numpy(apply(images, masks, drawn)[0])
+    pre, flair, post = (images[..., channel] for channel in range(3))
+    kinds = []
+    for number in range(200):
+        for kind, parts in {
+            "whole": (pre, flair, post), "post": (pre, flair, flair), "both": (flair,) * 3,
+        }.items():  # fmt: skip
+            if np.array_equal(found[number], np.stack([p[number] for p in parts], axis=-1)):
+                kinds.append(kind)
+    assert len(kinds) == 200
+    assert kinds.count("whole") / 200 == pytest.approx(0.5, abs=0.1)
+    assert kinds.count("both") / 200 == pytest.approx(0.25, abs=0.1)
+
+
+def test_switching_missing_on_draws_everything_else_as_before():
+    plain = Settings(flip=0.5, rotate_degrees=9, scale=0.1, shift=0.1, intensity=0.2)
+    both = [
+        draw(np.random.default_rng(1), slices=6, side=8, settings=settings)
+        for settings in (plain, replace(plain, missing=0.3))
+    ]
+    assert both[0].sources is None
+    assert np.array_equal(both[0].transforms, both[1].transforms)
+    assert np.array_equal(both[0].gains, both[1].gains)

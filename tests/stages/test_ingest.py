@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pandas as pd
 import pytest
 from making import content, image, mask, parameters, write_patient, write_tif
 
-from pipeline.adapters import arrays, batches, files
+from pipeline.adapters import arrays, batches, files, scan_files
 from pipeline.errors import GliaflowError
 from pipeline.stages import ingest
 
@@ -20,13 +21,16 @@ def raw(tmp_path) -> Path:
     return tmp_path / "raw"
 
 
-def run(raw: Path, *, workers: int = 1) -> pd.DataFrame:
-    """The manifest; arrays lie in `scans` beside it."""
+def run(raw: Path, *, workers: int = 1, kept: Path | None = None) -> pd.DataFrame:
+    """The manifest; arrays lie in `scans` beside it. With `kept` as DVC runs it: on no scans."""
+    if kept is not None:
+        shutil.rmtree(raw.parent / "scans", ignore_errors=True)
     ingest.run(
         parameters(ingest={"workers": workers}),
         raw=raw,
         scans=raw.parent / "scans",
         manifest=raw.parent / "manifest.csv",
+        kept=kept,
     )
     return files.read_table(raw.parent / "manifest.csv")
 
@@ -171,6 +175,144 @@ def test_a_second_run_over_the_first_gives_the_same_bytes(raw):
     first = content(raw.parent)
     run(raw)
     assert content(raw.parent) == first
+
+
+@pytest.fixture
+def kept(tmp_path_factory) -> Path:
+    """Where the stage keeps what it read: not there before the first run."""
+    return tmp_path_factory.mktemp("local") / "ingest"
+
+
+@pytest.fixture
+def decoded(monkeypatch) -> list[str]:
+    """The patients whose files are decoded, as it happens."""
+    names: list[str] = []
+    read = scan_files.read
+
+    def watched(patient, *args, **options):
+        names.append(patient)
+        return read(patient, *args, **options)
+
+    monkeypatch.setattr(scan_files, "read", watched)
+    return names
+
+
+def made(raw: Path) -> dict[str, bytes]:
+    """What the stage leaves for others: the manifest and all arrays."""
+    return {name: it for name, it in content(raw.parent).items() if not name.startswith("raw/")}
+
+
+def built_at_once(raw: Path) -> dict[str, bytes]:
+    """What a first run over the same files makes, with nothing kept."""
+    again = raw.parents[1] / f"{raw.parent.name}_at_once" / "raw"
+    shutil.rmtree(again.parent, ignore_errors=True)
+    shutil.copytree(raw, again)
+    run(again)
+    return made(again)
+
+
+def test_one_more_patient_is_the_only_one_decoded_and_all_bytes_are_as_built_at_once(
+    raw, kept, decoded
+):
+    run(raw, kept=kept)
+    assert decoded == [A, B]
+    write_patient(raw / "later" / C)
+    run(raw, kept=kept)
+    assert decoded == [A, B, C]
+    assert made(raw) == built_at_once(raw)
+
+
+def test_a_patient_who_goes_leaves_nothing_behind(raw, kept, decoded):
+    run(raw, kept=kept)
+    shutil.rmtree(raw / "source" / A)
+    run(raw, kept=kept)
+    assert decoded == [A, B]
+    assert with_arrays(raw) == [B]
+    assert sorted(path.name for path in kept.iterdir()) == [B]
+    assert made(raw) == built_at_once(raw)
+
+
+def broken(raw: Path) -> None:
+    (raw / "source" / A / f"{A}_2.tif").write_bytes(b"no tif")
+
+
+def other_pixels(raw: Path) -> None:
+    write_tif(raw / "source" / A / f"{A}_2.tif", image(A, 99))
+
+
+def one_more_slice(raw: Path) -> None:
+    write_patient(raw / "later" / A, numbers=(4,))
+
+
+def one_file_less(raw: Path) -> None:
+    (raw / "source" / A / f"{A}_2_mask.tif").unlink()
+
+
+def another_batch(raw: Path) -> None:
+    (raw / "later").mkdir()
+    (raw / "source" / A).rename(raw / "later" / A)
+
+
+def a_conflict(raw: Path) -> None:
+    write_patient(raw / "later" / A, numbers=(1, 2))
+    write_tif(raw / "later" / A / f"{A}_2.tif", image(A, 99))
+
+
+@pytest.mark.parametrize(
+    "change", [broken, other_pixels, one_more_slice, one_file_less, another_batch, a_conflict]
+)
+def test_a_patient_whose_files_changed_is_read_anew_alone_and_then_kept(raw, kept, decoded, change):
+    run(raw, kept=kept)
+    change(raw)
+    decoded.clear()
+    run(raw, kept=kept)
+    assert set(decoded) == {A}
+    assert made(raw) == built_at_once(raw)
+    decoded.clear()
+    run(raw, kept=kept)
+    assert decoded == []
+    assert made(raw) == built_at_once(raw)
+
+
+def test_batches_in_another_order_are_read_anew(raw, kept):
+    for name, hour, seed in (("one", "09", 7), ("two", "12", 8)):
+        write_patient(raw / name / C)
+        write_tif(raw / name / C / f"{C}_2.tif", image(C, seed))
+        batches.write_note(raw / name, batches.Note(f"2026-01-01T{hour}:00:00", "x"))
+    run(raw, kept=kept)
+    batches.write_note(raw / "one", batches.Note("2026-01-01T15:00:00", "x"))
+    run(raw, kept=kept)
+    assert made(raw) == built_at_once(raw)
+    assert np.array_equal(arrays.open_scan(raw.parent / "scans", C).images[1], image(C, 8))
+
+
+def test_other_code_or_another_plane_reads_everyone_anew(raw, kept, decoded, monkeypatch):
+    run(raw, kept=kept)
+    monkeypatch.setattr(ingest, "LIBRARIES", ())
+    run(raw, kept=kept)
+    assert decoded == [A, B] * 2
+    wanted = parameters(validate={"height_px": 64})
+    ingest.run(wanted, raw=raw, scans=raw.parent / "s", manifest=raw.parent / "m.csv", kept=kept)
+    assert decoded == [A, B] * 3
+
+
+def test_kept_arrays_that_are_linked_elsewhere_are_replaced_and_not_written_through(raw, kept):
+    run(raw, kept=kept)
+    linked = raw.parents[1] / f"{raw.parent.name}_linked.npy"
+    linked.hardlink_to(kept / A / "images.npy")
+    linked.chmod(0o444)
+    before = linked.read_bytes()
+    other_pixels(raw)
+    run(raw, kept=kept)
+    assert linked.read_bytes() == before
+    assert np.array_equal(arrays.open_scan(raw.parent / "scans", A).images[1], image(A, 99))
+
+
+def test_two_processes_keep_and_take_the_same(raw, kept):
+    run(raw, kept=kept, workers=2)
+    first = made(raw)
+    run(raw, kept=kept, workers=2)
+    assert made(raw) == first == built_at_once(raw)
 
 
 def test_an_empty_folder_is_refused(tmp_path):
