@@ -208,6 +208,36 @@ def cross_validate(
     typer.echo(f"Look at {page.relative_to(own.root)} in a browser.")
 
 
+@app.command(epilog="Example: gliaflow leakage --first 1")
+def leakage(
+    folds: Annotated[int, typer.Option(help="How many folds are dealt.", min=2, max=50)] = 5,
+    first: Annotated[
+        int | None, typer.Option(help="Run only so many of them, each way.", min=1)
+    ] = None,
+    values: Annotated[
+        list[str] | None, typer.Option("--set", help="Another value than in params.yaml.")
+    ] = None,
+) -> None:
+    """What the score would gain by splitting slices instead of patients: the same recipe both ways."""
+    own = project.find(Path.cwd())
+    from flows import folds as crossing
+    from flows import leakage as leaking
+
+    params = crossing.change(own.params(), values or [])
+    say = partial(print, flush=True)
+    crossing.prepare(own, say=say)
+    found = leaking.measure(own, params, count=folds, first=min(first or folds, folds), say=say)
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("measure", "by patient", "by slice", "flattered by")
+    for key in ("dice", "tversky", "seed_tversky"):
+        means = [f"{found[unit][key]['mean']:.4f}" for unit in ("patient", "slice")]
+        table.add_row(key.replace("_", " "), *means, f"{found['flattered'][key]:+.4f}")
+    Console().print(table)
+    typer.echo("Written: reports/leakage.json; the page shows it beside the decision.")
+
+
 def _print_folds(outcome: Any) -> None:
     from rich.console import Console
     from rich.table import Table

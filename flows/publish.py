@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from flows import leakage
 from pipeline.adapters import (
     arrays,
     checkpoints,
@@ -100,7 +101,8 @@ def promote(project: Project, decision: dict[str, Any]) -> dict[str, Any]:
     files.write_json(project.path("index").with_name("decision.json"), decision)
     page = project.path("page")
     if page.exists():
-        text = report.with_decision(page.read_text(encoding="utf-8"), decision)
+        measured = leakage.kept(project, project.params())
+        text = report.with_decision(page.read_text(encoding="utf-8"), decision, leakage=measured)
         files.write_text(project.path("index"), text)
     return decision
 

@@ -115,11 +115,12 @@ def render(
     )
 
 
-def with_decision(page: str, decision: dict) -> str:
+def with_decision(page: str, decision: dict, leakage: dict | None = None) -> str:
     """The same page with a decision in its slot, in place of an earlier one.
 
     Args:
         decision: as in decision.json.
+        leakage: as in leakage.json, where the recipe was measured both ways.
 
     Raises:
         GliaflowError: the page has no slot.
@@ -132,7 +133,9 @@ def with_decision(page: str, decision: dict) -> str:
             "wrote; run `dvc repro report` to build it again"
         )
     template = _template()
-    filled = template.blocks["decision"](template.new_context({"decision": decision}))
+    filled = template.blocks["decision"](
+        template.new_context({"decision": decision, "leakage": leakage})
+    )
     return before + start + "".join(filled) + end + after
 
 

@@ -231,3 +231,37 @@ def test_an_id_stands_once():
     html = with_decision(page(history=curves(), pictured=[pictured()] * 2), DECISION)
     ids = re.findall(r'\bid="([^"]+)"', html)
     assert sorted(ids) == sorted(set(ids))
+
+
+LEAKAGE = {
+    "patient": {"dice": SCORE, "tversky": SCORE, "seed_tversky": {"mean": 0.7, "batches": 4}},
+    "slice": {
+        "dice": SCORE | {"mean": 0.91}, "tversky": SCORE, "seed_tversky": {"mean": 0.9, "batches": 4},
+    },
+    "flattered": {"dice": 0.123, "tversky": 0.0, "seed_tversky": 0.2},
+    "folds": {"dealt": 5, "run": 2},
+}  # fmt: skip
+
+
+def test_what_leakage_would_have_flattered_stands_beside_the_decision():
+    shown = words(with_decision(page(), DECISION, leakage=LEAKAGE))
+    assert "2 of 5 folds, dealt each way" in shown
+    assert "Dice" in shown and "0.910" in shown and "0.123" in shown
+    assert "Leakage tax" not in words(with_decision(page(), DECISION))
+
+
+def test_a_cross_validation_is_a_page_about_folds():
+    fold = {
+        "fold": 2, "patients": 17, "slices": 620, "dice": 0.81, "tversky": 0.82,
+        "seed_tversky": 0.83, "epochs": 30,
+    }  # fmt: skip
+    html = page(
+        folds=[fold], settings={"unit": "patient", "folds": "5"},
+        patients=pd.DataFrame([PATIENT | {"split": "fold 2"}]),
+        metrics={"test": SCORES, "groups": {}},
+    )  # fmt: skip
+    shown = words(html)
+    assert "1 of 5 folds, dealt by patient." in shown
+    assert "2 17 620 0.810 0.820 0.830 30" in shown
+    assert 'data-split="fold 2"' in html
+    assert "Decision" not in shown and "Quarantine" not in shown and "Validation" not in shown

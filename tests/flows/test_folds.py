@@ -138,3 +138,27 @@ def test_a_key_that_is_not_there_is_a_sentence(wrong):
 def test_a_value_out_of_range_is_a_sentence(wrong):
     with pytest.raises(GliaflowError, match="the values set: train"):
         folds.change(COMMITTED, [wrong])
+
+
+@pytest.mark.slow
+def test_leakage_is_one_recipe_with_its_folds_dealt_both_ways(crossed):
+    root, _ = crossed
+    done = checkouts.call(
+        root, "gliaflow", "leakage", "--folds", "3", "--first", "1", "--set", "train.epochs=12"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((root / "reports/leakage.json").read_text())
+    for score in ("dice", "tversky", "seed_tversky"):
+        gain = found["slice"][score]["mean"] - found["patient"][score]["mean"]
+        assert found["flattered"][score] == pytest.approx(gain, abs=1e-6)
+        assert f"{found['slice'][score]['mean']:.4f}" in done.stdout
+    by_slice = next(
+        place
+        for place in (root / ".local/cross-validation").glob("*/fold-1/splits.csv")
+        if "slice" in place.read_text().splitlines()[0].split(",")
+    )
+    sides: dict[str, set[str]] = {}
+    for row in read(by_slice):
+        sides.setdefault(row["patient"], set()).add(row["split"])
+    assert any(len(found) > 1 for found in sides.values())  # that is the leak
+    assert found["folds"] == {"dealt": 3, "run": 1}
