@@ -10,7 +10,7 @@ import checkouts
 import numpy as np
 import pytest
 
-from bench import floor, gpu
+from bench import floor, gpu, gpu_timing, gpu_work
 
 H100 = floor.CARDS["H100"]
 # On 4 x 4 pixels: 3x3 from 3 channels to 2, and what follows it.
@@ -93,7 +93,7 @@ def test_ratios_are_to_the_fastest_of_our_own_and_warm_up_counts_for_nothing():
     names = {"gliaflow bfloat16": 2.0, "gliaflow float32": 4.0, "PyTorch float32": 1.0}
     seconds = {name: [50.0, 40.0, one, one / 2, one * 2] for name, one in names.items()}
     precisions = {name: name.split()[1] for name in names}
-    rows = gpu.rows_of(seconds, steps=10, precisions=precisions, floors=floors, card=None)
+    rows = gpu_timing.rows_of(seconds, steps=10, precisions=precisions, floors=floors, card=None)
     assert [row["ratio_to_ours"] for row in rows] == [1.0, 0.5, 2.0]
     assert rows[0]["images_per_second"] == {"median": 80.0, "low": 40.0, "high": 160.0}
     assert rows[0]["compile_seconds"] == 48.0
@@ -101,8 +101,10 @@ def test_ratios_are_to_the_fastest_of_our_own_and_warm_up_counts_for_nothing():
 
 def test_without_pytorch_its_rows_are_left_out_with_the_reason(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    names = gpu.systems("bfloat16")
-    assert gpu.left_out_of(list(names), quick=False) == dict.fromkeys(gpu.PEERS, gpu.NO_PYTORCH)
+    names = gpu_timing.systems("bfloat16")
+    assert gpu_timing.left_out_of(list(names), quick=False) == dict.fromkeys(
+        gpu_timing.PEERS, gpu_timing.NO_PYTORCH
+    )
 
 
 def test_pytorch_changes_slices_as_we_do():
@@ -114,11 +116,11 @@ def test_pytorch_changes_slices_as_we_do():
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     masks = generator.integers(0, 256, (4, 32, 32), dtype=np.uint8)
-    settings = augment.Settings(**gpu.AUGMENTATION)
+    settings = augment.Settings(**gpu_work.AUGMENTATION)
     drawn = augment.draw(generator, slices=4, side=32, settings=settings)
     shares = masks[..., None].astype(np.float32) / 255
     ours = [np.asarray(one, np.float32) for one in augment.apply(images, shares, drawn)]
-    theirs = peer.changed(*map(torch.from_numpy, (images, masks, *drawn)))
+    theirs = peer.changed(*map(torch.from_numpy, (images, masks, *drawn[:2])))
     shown, truth = (one.permute(0, 2, 3, 1).numpy() for one in theirs)
     assert np.abs(shown * 255 - ours[0]).max() <= 1  # a half may be rounded either way
     assert (np.abs(shown * 255 - ours[0]) > 0.5).mean() < 0.001
@@ -165,7 +167,7 @@ def test_the_quick_run_checks_times_trains_and_writes(tmp_path):
     assert found["checks"]["all_hold"]
     names = [row["system"] for row in found["rows"]]
     assert "gliaflow float32" in names
-    assert {*names, *found["left_out"]} >= {*gpu.PEERS, "gliaflow float32"}
+    assert {*names, *found["left_out"]} >= {*gpu_timing.PEERS, "gliaflow float32"}
     assert all(len(row["epoch_seconds"]) == 7 for row in found["rows"])
     assert found["training"]["epochs"] == 1
     assert found["training"]["loss"] > 0

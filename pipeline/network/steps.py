@@ -5,7 +5,6 @@ came from the host: the caller decides. N slices in such arrays, T steps of B sl
 pixels. Does not know epochs, files or patients.
 """
 
-from functools import partial
 from typing import Any, Protocol
 
 import keras
@@ -183,7 +182,9 @@ def _spread(*parts: Any) -> list[Any]:
     """Values (T, B, ...) with the slices of each step dealt to the devices."""
     if not several():
         return list(parts)
-    return keras.tree.map_structure(partial(_laid, spread=True), list(parts))
+    return keras.tree.map_structure(
+        lambda part: None if part is None else _laid(part, spread=True), list(parts)
+    )
 
 
 def _laid(array: np.ndarray, *, spread: bool) -> Any:
