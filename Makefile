@@ -42,11 +42,11 @@ demo: $(ENV) ## from nothing to a judged model on drawn scans: minutes on two co
 test: $(ENV) ## all tests but the slow ones
 	@pytest -m "not slow"
 
-# The slow ones mostly wait, so they run beside the others; what they said comes last.
+# The watched inbox mostly waits, so its tests run beside the others; what they said comes last.
 test-all: $(ENV) ## the slow ones too: servers, workers, kills and restarts
-	@pytest -m slow > .venv/slow.log 2>&1 & slow=$$!; trap "kill $$slow" INT TERM; \
-	pytest -m "not slow"; fast=$$?; wait $$slow; slow=$$?; \
-	echo "the slow tests:"; cat .venv/slow.log; exit $$((fast || slow))
+	@pytest tests/test_watch.py > .venv/watch.log 2>&1 & watch=$$!; trap "kill $$watch" INT TERM; \
+	pytest --ignore=tests/test_watch.py; others=$$?; wait $$watch; watch=$$?; \
+	echo "the watched inbox:"; cat .venv/watch.log; exit $$((others || watch))
 
 bench: $(ENV) ## the speed table; PyTorch's rows need `.venv/bin/uv pip install torch`
 	@python -m bench
