@@ -89,7 +89,10 @@ class Team:
         return found[-1] if len(found) == number and not UNDER_WAY & set(found) else ""
 
     def next_look(self) -> dict[str, Any]:
-        """The first run of `watch` that starts from now on, once it has ended."""
+        """The first run of `watch` that starts from now on, once it has ended.
+
+        A run that died with its worker keeps its place until it is known to be dead, two minutes.
+        """
         now = datetime.now(UTC)
         body = {
             "flows": {"name": {"any_": ["watch"]}},
@@ -100,7 +103,7 @@ class Team:
             "sort": "START_TIME_ASC",
         }
         return until(
-            lambda: self.api("flow_runs/filter", body), seconds=180, why="a look has ended"
+            lambda: self.api("flow_runs/filter", body), seconds=400, why="a look has ended"
         )[0]
 
     def said(self, run: dict[str, Any]) -> str:

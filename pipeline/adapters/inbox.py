@@ -175,7 +175,10 @@ class Inbox:
 
         if not rules.has_arrived(listing, seen, now=now, settle_seconds=self._settle_seconds):
             left = self._settle_seconds - (now - seen.since)
-            return entry("settling", f"{len(listing)} files; taken if unchanged for {left:.0f} s")
+            return entry(
+                "settling",
+                f"{len(listing)} files; taken if unchanged for {max(left, 1):.0f} s more",
+            )
         try:
             return entry(*self._take(batch, listing, seen.signature, when))
         except GliaflowError as error:
