@@ -18,7 +18,9 @@ from pipeline.adapters import lifetime
 from pipeline.errors import GliaflowError
 
 COMMITTED = params.load(Path(__file__).parents[2] / "params.yaml")
-WANTED = ["cross-validate", "--folds", "3", "--first", "2", "--set", "train.epochs=12"]
+# Long enough to be killed in the middle: a stage sees after two seconds that its caller is gone.
+RECIPE = ["--set", "train.epochs=60", "--set", "train.patience=60"]
+WANTED = ["cross-validate", "--folds", "3", "--first", "2", *RECIPE]
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -108,7 +110,7 @@ def test_curves_of_folds_stay_out_of_the_models_experiment(crossed):
 @pytest.mark.slow
 def test_another_recipe_is_another_cross_validation(crossed):
     root, _ = crossed
-    done = checkouts.call(root, "gliaflow", *WANTED[:-1], "train.epochs=1", "--first", "1")
+    done = checkouts.call(root, "gliaflow", *WANTED, "--set", "train.epochs=1", "--first", "1")
     assert "fold 1: train: epoch 1" in done.stdout
     assert len(list((root / ".local/cross-validation").iterdir())) == 2
 
@@ -143,9 +145,7 @@ def test_a_value_out_of_range_is_a_sentence(wrong):
 @pytest.mark.slow
 def test_leakage_is_one_recipe_with_its_folds_dealt_both_ways(crossed):
     root, _ = crossed
-    done = checkouts.call(
-        root, "gliaflow", "leakage", "--folds", "3", "--first", "1", "--set", "train.epochs=12"
-    )
+    done = checkouts.call(root, "gliaflow", "leakage", "--folds", "3", "--first", "1", *RECIPE)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((root / "reports/leakage.json").read_text())
     for score in ("dice", "tversky", "seed_tversky"):
