@@ -47,7 +47,7 @@ def test_jax_gives_the_curve_of_tensorflow(on_jax):
     assert found[0, :2] == pytest.approx(on_jax[0, :2], abs=2e-3)
     # Rounding makes two trainings of them, as two seeds would: seeds end 0.5 to 0.8 here.
     assert found[:, 0] == pytest.approx(on_jax[:, 0], abs=0.05)
-    assert found[-1, 0] < found[0, 0] - 0.2  # it learns
+    assert found[-1, 0] < found[0, 0] - 0.1  # it learns
 
 
 def test_the_stage_trains_under_jax_on_two_devices_and_tensorflow_reads_the_model(tmp_path):
