@@ -9,6 +9,7 @@ import numpy as np
 from bench import work
 from flows import prediction
 from pipeline.adapters import forms
+from pipeline.domain import masks as scan_masks
 from pipeline.network import backend, lean, recipe, resunet, steps
 from pipeline.network.losses import FocalTversky
 
@@ -25,11 +26,11 @@ def gliaflow(precision: str) -> work.System:
     own = steps.make(network)
     images, masks = work.batch()
     shares, all_of_them = (masks[..., 0] * 255).astype(np.uint8), np.arange(work.BATCH)[None]
-    fastest = _exported(precision)
+    fastest, rule = _exported(precision), scan_masks.Rule(0.5, mirror=False, keep="all")
 
     def segment(folder: Path, out: Path) -> None:
         patients = {one.name: sorted(one.iterdir()) for one in sorted(folder.iterdir())}
-        prediction.segment(fastest, patients, folder, out, threshold=0.5, overlays=False)
+        prediction.segment(fastest, patients, folder, out, rule=rule, overlays=False)
 
     return work.System(
         train=lambda: own.train(images, shares, all_of_them, None),

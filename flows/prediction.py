@@ -23,7 +23,7 @@ from pipeline.adapters import (
 )
 from pipeline.adapters import overlays as pictures
 from pipeline.adapters.project import Project
-from pipeline.domain import intensity, metrics, scans
+from pipeline.domain import intensity, masks, metrics, scans
 from pipeline.errors import GliaflowError
 
 PROVEN_ON = 32  # slices that forms of a model are compared and timed on
@@ -62,9 +62,8 @@ def predict(
     evaluate = own.params().evaluate
     wanted = _wanted(own, model_file)
     fastest = _fastest(own, wanted, patients, scans_folder, exact=exact)
-    slices, refused = segment(
-        fastest, patients, scans_folder, out, threshold=evaluate.threshold, overlays=overlays
-    )
+    rule = masks.Rule(evaluate.threshold, evaluate.mirror, evaluate.keep)
+    slices, refused = segment(fastest, patients, scans_folder, out, rule=rule, overlays=overlays)
     out.mkdir(parents=True, exist_ok=True)
     if refused:
         files.write_table(out / "refused.csv", pd.DataFrame(refused))
@@ -92,13 +91,14 @@ def segment(
     folder: Path,
     out: Path,
     *,
-    threshold: float,
+    rule: masks.Rule,
     overlays: bool,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """From files to masks on disk; reading and writing go on beside the network.
 
     Args:
         patients: the tif files of each, as they lie below `folder`.
+        rule: how masks follow from probabilities.
 
     Returns:
         Rows of slices.csv, and of refused.csv.
@@ -111,9 +111,8 @@ def segment(
                 refused += _reasons(patient, fastest.shape)
                 continue
             images = patient.scan.images
-            shown = intensity.fitting(fastest.model_name, images, images)
-            predicted = fastest.predict(shown) >= threshold
-            written.append(writer.submit(_write_patient, patient, predicted, out, overlays))
+            found_in = masks.of_scan(fastest.predict, images, rule, model_name=fastest.model_name)
+            written.append(writer.submit(_write_patient, patient, found_in.mask, out, overlays))
     return [row for rows in written for row in rows.result()], refused
 
 

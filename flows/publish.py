@@ -17,6 +17,7 @@ from pipeline.adapters import (
     arrays,
     checkpoints,
     files,
+    forms,
     model_files,
     predictions,
     provenance,
@@ -27,7 +28,7 @@ from pipeline.adapters import (
 )
 from pipeline.adapters.project import Project
 from pipeline.adapters.registry import Registry, Version
-from pipeline.domain import gate
+from pipeline.domain import gate, masks
 from pipeline.domain.metrics import Interval
 from pipeline.errors import GliaflowError
 from pipeline.params import Gate
@@ -192,7 +193,7 @@ def _same_decision(
 def _loads_back(project: Project, store: Registry, version: Version) -> tuple[bool, str]:
     """Whether the registered model has the evaluated weights and gives the evaluated masks."""
     quiet.keras_loaded()
-    from pipeline.network import backend, inference
+    from pipeline.network import backend
 
     backend.make_repeatable(project.params().train.seed)  # as in evaluate: the masks are compared
     model, own = store.load(version), _own_model(project)
@@ -204,15 +205,19 @@ def _loads_back(project: Project, store: Registry, version: Version) -> tuple[bo
     rows = tables.with_split(rows, project.path("splits"))
     own_rows = rows[(rows.patient == patient) & (rows.split == "test")]
     images = arrays.open_scan(project.path("scans"), patient).images
-    threshold = project.params().evaluate.threshold
-    masks = inference.of_scan(model, images, own_rows.position.to_numpy()) >= threshold
+    wanted = project.params().evaluate
+    rule = masks.Rule(wanted.threshold, wanted.mirror, wanted.keep)
+    positions = own_rows.position.to_numpy()
+    found = masks.of_scan(
+        forms.steady(model), images, rule, model_name=model.name, positions=positions
+    ).mask
     evaluated = predictions.load(project.path("predicted"), f"test/{patient}")
-    same_masks = np.array_equal(masks, evaluated)
+    same_masks = np.array_equal(found, evaluated)
     said = (
         f"Version {version.version}, loaded back from the registry, has "
         f"{'the' if same_weights else 'OTHER'} weights and gives "
         f"{'the' if same_masks else 'OTHER'} masks that were evaluated "
-        f"({len(masks)} slices of {patient})."
+        f"({len(found)} slices of {patient})."
     )
     return same_weights and same_masks, said
 

@@ -108,6 +108,8 @@ class Train(Section):
 class Evaluate(Section):
     splits: Annotated[tuple[SplitName, ...], Field(min_length=1, strict=False)]
     threshold: Annotated[float, Field(gt=0, lt=1)]
+    mirror: bool
+    keep: Literal["all", "largest"]
     missed_weight: Share
     resamples: Annotated[int, Field(ge=100, le=1_000_000)]
     seed: Seed

@@ -3,8 +3,6 @@
 import keras
 import numpy as np
 
-from pipeline.domain import intensity
-
 BATCH = 16  # slices at once; one shape is compiled
 
 
@@ -24,19 +22,3 @@ def probabilities(model: keras.Model, images: np.ndarray, *, batch: int) -> np.n
         filled = np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), np.uint8)])
         found[start : start + len(part)] = model.predict_on_batch(filled)[: len(part), ..., 0]
     return found
-
-
-def of_scan(
-    model: keras.Model, images: np.ndarray, positions: np.ndarray | None = None
-) -> np.ndarray:
-    """Probability of tumour for slices of one scan, brought to the scale the model was made for.
-
-    Args:
-        images: (S, H, W, 3) uint8, all slices of the scan; may be memory-mapped.
-        positions: of the slices wanted, N of S; None: all of them.
-
-    Returns:
-        (N, H, W) float32 in [0, 1].
-    """
-    shown = images if positions is None else images[positions]
-    return probabilities(model, intensity.fitting(model.name, shown, images), batch=BATCH)

@@ -11,15 +11,16 @@ import pandas as pd
 from pipeline.adapters import (
     arrays,
     files,
+    forms,
     model_files,
     predictions,
     progress,
     summaries,
     tables,
 )
-from pipeline.domain import metrics
+from pipeline.domain import masks, metrics
 from pipeline.domain.scans import missing_sequences
-from pipeline.network import backend, inference
+from pipeline.network import backend
 from pipeline.params import Evaluate, Params
 
 
@@ -69,19 +70,19 @@ def _score(
     rows: pd.DataFrame, accepted: pd.DataFrame, model: Any, wanted: Evaluate, *, scans: Path
 ) -> Iterator[Scored]:
     bounds = metrics.terciles(accepted.groupby("patient").tumour_pixels.sum().to_numpy())
+    predict = forms.steady(model)
+    rule = masks.Rule(wanted.threshold, wanted.mirror, wanted.keep)
     groups = list(rows.groupby(["split", "patient"]))
     for (split, patient), own in progress.track(groups, total=len(groups), label="evaluating"):
         scan = arrays.open_scan(scans, patient)
         positions = own.position.to_numpy()
-        probability = inference.of_scan(model, scan.images, positions)
+        seen = masks.of_scan(predict, scan.images, rule, model_name=model.name, positions=positions)
         truth = scan.masks[positions].astype(bool)
         row = {"patient": patient, "split": split, "site": own.site.iloc[0]}
-        row |= _facts(truth, probability >= wanted.threshold, wanted.missed_weight)
+        row |= _facts(truth, seen.mask, wanted.missed_weight)
         row |= _groups(own, bounds)
         with_tumour = truth.any(axis=(1, 2))
-        yield Scored(
-            row, probability >= wanted.threshold, truth[with_tumour], probability[with_tumour]
-        )
+        yield Scored(row, seen.mask, truth[with_tumour], seen.probability[with_tumour])
 
 
 def _facts(truth: np.ndarray, predicted: np.ndarray, missed_weight: float) -> dict[str, Any]:

@@ -7,16 +7,13 @@ import numpy as np
 import pytest
 
 from pipeline.adapters import forms, openvino_graph
-from pipeline.domain import intensity
 from pipeline.network import inference, resunet
 
 
-def network(*, image_size: int, side: int, seed: int, name: str = "resunet") -> keras.Model:
+def network(*, image_size: int, side: int, seed: int) -> keras.Model:
     """The drawn network with weights and batch statistics as a training leaves them."""
     filters = (4, 8, 8, 16, 16)
-    model = resunet.build(
-        image_size=image_size, filters=filters, height=side, width=side, name=name
-    )
+    model = resunet.build(image_size=image_size, filters=filters, height=side, width=side)
     generator = np.random.default_rng(seed)
     for variable in model.weights:
         if "kernel" not in variable.path:
@@ -111,9 +108,19 @@ def test_a_sample_is_spread_over_all_scans():
     assert set(found[:, 0, 0, 0]) == {0, 1, 2, 3}
 
 
-def test_a_model_for_scaled_scans_gets_them_scaled():
-    model = network(image_size=32, side=32, seed=1, name=intensity.NAMES["scan"])
-    scan = slices(5, 32) // 3
-    scaled = intensity.apply(scan, intensity.of_scan(scan))
-    expected = inference.probabilities(model, scaled[[1, 3]], batch=16)
-    assert np.array_equal(inference.of_scan(model, scan, np.array([1, 3])), expected)
+def test_scores_are_measured_in_float32_and_repeat_exactly():
+    model = network(image_size=32, side=32, seed=1)
+    images = slices(9, 32)
+    predict = forms.steady(model)
+    first = predict(images)
+    assert np.abs(first - inference.probabilities(model, images, batch=16)).max() < 1e-5
+    assert np.array_equal(forms.steady(model)(images), first)
+
+
+def test_scores_of_another_network_are_measured_by_keras():
+    shown = keras.Input((16, 16, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(shown)
+    other = keras.Model(shown, keras.layers.Conv2D(1, 1, activation="sigmoid")(x))
+    images = slices(3, 16)
+    expected = inference.probabilities(other, images, batch=16)
+    assert np.array_equal(forms.steady(other)(images), expected)

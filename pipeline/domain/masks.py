@@ -1,0 +1,81 @@
+"""From the slices of a scan, by what a network says about them, to the scan's mask.
+
+S slices in a scan, N of them looked at, H x W pixels. Does not know networks: what predicts is
+handed in.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import ndimage  # type: ignore[import-untyped]  # it brings no types
+
+from pipeline.domain import intensity
+
+Predictor = Callable[[np.ndarray], np.ndarray]  # (N, H, W, 3) uint8 to (N, H, W) probability
+TOUCHING = np.ones((3, 3, 3), bool)  # by a side, an edge or a corner, in a slice and to the next
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How masks follow.
+
+    threshold: from here on a probability is tumour, in (0, 1).
+    mirror: ask about the slices' mirror images as well, left for right, and take the mean.
+    keep: `all`, or of the regions that hang together in the scan only the `largest`.
+    """
+
+    threshold: float
+    mirror: bool
+    keep: Literal["all", "largest"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """probability: (N, H, W) float32 in [0, 1]. mask: (N, H, W) bool."""
+
+    probability: np.ndarray
+    mask: np.ndarray
+
+
+def of_scan(
+    predict: Predictor,
+    images: np.ndarray,
+    rule: Rule,
+    *,
+    model_name: str,
+    positions: np.ndarray | None = None,
+) -> Found:
+    """What a network finds in a scan.
+
+    Args:
+        images: (S, H, W, 3) uint8, all slices of the scan in order; may be memory-mapped.
+        model_name: of the network: says on which scale it takes slices, see `intensity`.
+        positions: of the slices to look at, N of S, in order; None: all of them.
+    """
+    looked_at = images if positions is None else images[positions]
+    shown = intensity.fitting(model_name, looked_at, images)
+    probability = predict(shown)
+    if rule.mirror:
+        mirrored = predict(shown[:, :, ::-1])[:, :, ::-1]
+        probability = (probability + mirrored) / np.float32(2)
+    mask = probability >= rule.threshold
+    return Found(probability, largest_region(mask) if rule.keep == "largest" else mask)
+
+
+def largest_region(mask: np.ndarray) -> np.ndarray:
+    """Only the region with the most pixels; of equal ones the first by slice, row and column.
+
+    Args:
+        mask: (S, H, W) bool.
+
+    Returns:
+        (S, H, W) bool; all False where the mask is empty.
+    """
+    labels, regions = ndimage.label(mask, structure=TOUCHING)
+    if regions == 0:
+        return np.zeros_like(mask)
+    sizes = np.bincount(labels.ravel())[1:]
+    largest: np.ndarray = labels == 1 + int(np.argmax(sizes))
+    return largest
