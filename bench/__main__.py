@@ -19,6 +19,7 @@ from typing import Any
 
 from bench.one import systems
 from bench.work import BATCH, SIDE, SLICES
+from pipeline.network import processor
 
 ROUNDS, STEPS = 3, 4
 KINDS = {
@@ -83,13 +84,12 @@ def _rows(found: dict[tuple[str, str], list[float]]) -> list[dict[str, Any]]:
 
 def machine(rounds: int) -> dict[str, Any]:
     """What the numbers were taken on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    words = {word for line in lines if line.startswith("flags") for word in line.split()}
+    lines = processor.CPU.read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "?")
     return {
         "cpu": model,
         "cores": os.cpu_count(),
-        "flags": [flag for flag in FLAGS if flag in words],
+        "flags": [flag for flag in FLAGS if flag in processor.flags()],
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES if _has(name)},
         "rounds": rounds,

@@ -20,6 +20,7 @@ import numpy as np
 from pipeline.adapters import files, openvino_graph
 from pipeline.domain import lineage
 from pipeline.domain.masks import Predictor
+from pipeline.network import processor
 
 if TYPE_CHECKING:
     import keras
@@ -28,8 +29,6 @@ KERAS = "Keras float32"
 BATCH = 4  # slices at once: what lies between two layers then fits the processor's cache
 MOST_DIFFERENT = 1e-4  # share of pixels whose masks may differ
 ROUNDS = 3
-CPU = Path("/proc/cpuinfo")
-BFLOAT16 = {"amx_bf16", "avx512_bf16"}  # where a CPU multiplies it rather than emulate it
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def prove(
 
 def machine() -> str:
     """Names what a form's speed and rounding depend on: the processor and OpenVINO."""
-    known = {"cpu": sorted(_flags()), "openvino": _openvino_version()}
+    known = {"cpu": sorted(processor.flags()), "openvino": _openvino_version()}
     return lineage.of_mapping(known)[:16]
 
 
@@ -131,7 +130,10 @@ def _exported(folder: Path, model: "keras.Model") -> Iterator[tuple[str, Predict
         said = " ".join(str(error).split())[:200]
         print(f"OpenVINO does not take this model ({said}); Keras predicts", file=sys.stderr)
         return
-    forms = ["OpenVINO float32", *(["OpenVINO bfloat16"] if BFLOAT16 & _flags() else [])]
+    forms = [
+        "OpenVINO float32",
+        *(["OpenVINO bfloat16"] if processor.multiplies_bfloat16() else []),
+    ]
     for form in forms:
         yield form, compiled(folder / "model.xml", form)
 
@@ -200,14 +202,6 @@ def _speed(predict: Predictor, sample: np.ndarray) -> float:
         predict(sample)
         seconds.append(time.perf_counter() - began)
     return round(len(sample) / float(np.median(seconds[1:])), 2)
-
-
-def _flags() -> set[str]:
-    try:
-        lines = CPU.read_text().splitlines()
-    except OSError:
-        return set()
-    return {word for line in lines if line.startswith("flags") for word in line.split()[2:]}
 
 
 def _openvino_version() -> str:

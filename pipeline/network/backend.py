@@ -1,13 +1,9 @@
 """What depends on the machine and on Keras's backend: devices, and results that repeat."""
 
-from pathlib import Path
-
 import keras
 
 from pipeline.errors import GliaflowError
-
-CPU = Path("/proc/cpuinfo")
-MULTIPLIES_BFLOAT16 = {"amx_bf16", "avx512_bf16"}
+from pipeline.network import processor
 
 
 def has_gpu() -> bool:
@@ -49,10 +45,11 @@ def policy(precision: str) -> str:
     """
     if precision == "float32":
         return precision
-    if not has_gpu() and not MULTIPLIES_BFLOAT16 & set(CPU.read_text().split()):
+    if not has_gpu() and not processor.multiplies_bfloat16():
         raise GliaflowError(
             f"train.precision is {precision}, and this CPU has neither "
-            f"{' nor '.join(sorted(MULTIPLIES_BFLOAT16))} (read from {CPU}): set it to float32"
+            f"{' nor '.join(sorted(processor.BFLOAT16))} (read from {processor.CPU}): set it to "
+            "float32"
         )
     return f"mixed_{precision}"
 

@@ -127,13 +127,14 @@ def _counts(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 def settings_shown(params: Params) -> dict[str, Any]:
     """What a reader needs to know of how the model was made, as text."""
-    train = params.train
+    train, evaluate = params.train, params.evaluate
     source = params.fetch.source
     return {
         "source": source if source.startswith("s3://") else Path(source).name,
         "unit": params.split.unit,
         "salt": params.split.salt,
         "training slices": train.slices,
+        "brightness": "one a scan" if train.intensity == "scan" else "as it came",
         "image size": f"{train.image_size} px",
         "filters": ", ".join(map(str, train.filters)),
         "batch": str(train.batch),
@@ -142,7 +143,9 @@ def settings_shown(params: Params) -> dict[str, Any]:
         "loss": f"focal Tversky, missed weight {train.missed_weight:g}, "
         f"exponent {train.exponent:g}",
         "seed": str(train.seed),
-        "missed_weight": params.evaluate.missed_weight,
-        "threshold": f"{params.evaluate.threshold:g}",
-        "interval": f"95 %, {params.evaluate.resamples} resamples of patients",
+        "missed_weight": evaluate.missed_weight,
+        "threshold": f"{evaluate.threshold:g}",
+        "mirror image": "asked about too, mean of both" if evaluate.mirror else "not asked about",
+        "regions kept": evaluate.keep,
+        "interval": f"95 %, {evaluate.resamples} resamples of patients",
     }

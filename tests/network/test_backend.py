@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.errors import GliaflowError
-from pipeline.network import backend
+from pipeline.network import backend, processor
 
 on_a_cpu = pytest.mark.skipif(backend.has_gpu(), reason="a GPU is here; the CPU is not asked")
 
@@ -12,7 +12,7 @@ def cpu(tmp_path, monkeypatch):
 
     def has(flags: str) -> None:
         (tmp_path / "cpuinfo").write_text(f"model name : any\nflags : {flags}\n")
-        monkeypatch.setattr(backend, "CPU", tmp_path / "cpuinfo")
+        monkeypatch.setattr(processor, "CPU", tmp_path / "cpuinfo")
 
     return has
 
