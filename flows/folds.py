@@ -1,8 +1,9 @@
 """Cross-validation: every patient is scored once, by a network that never saw it.
 
 Each fold runs the stages `train` and `evaluate` in processes of their own, on a split made
-for it. What a fold leaves is kept by a digest of all that shapes it, so that a run which was
-ended goes on where it was. Does not know Prefect.
+for it. What a fold leaves is kept by a digest of all that shapes it, the training and the
+scores apart, so that a run which was ended goes on where it was, and another way of scoring
+trains nothing anew. Does not know Prefect.
 """
 
 from collections.abc import Callable
@@ -22,8 +23,8 @@ from pipeline.errors import GliaflowError
 from pipeline.params import Params
 
 READ = ("scans", "manifest", "quarantine")
-TRAIN = ("splits", "model", "history")
-EVALUATE = ("splits", "model", "scores", "patients", "predicted")
+TRAINED = ("splits", "model", "history")
+SCORED = ("scores", "patients", "predicted")
 NAMES = {
     "splits": "splits.csv",
     "model": "model.keras",
@@ -94,31 +95,33 @@ def run(own: Project, params: Params, plan: Plan, *, say: Callable[[str], None])
     Raises:
         GliaflowError: a stage failed, or a fold has nobody to test.
     """
-    kept = folder(own, params, plan)
     accepted = tables.accepted(own.path("manifest"), own.path("quarantine"))
-    for fold in plan.chosen():
-        place = kept / f"fold-{fold}"
-        if (place / NAMES["scores"]).exists():
+    places = kept(own, params, plan)
+    for fold, paths in places.items():
+        if paths["scores"].exists():
             say(f"fold {fold} of {plan.folds}: done before")
             continue
-        place.mkdir(parents=True, exist_ok=True)
-        _deal(accepted, params, plan, fold, place / NAMES["splits"])
-        _run_fold(own, params, place, lambda line, fold=fold: say(f"fold {fold}: {line}"))
-    return _outcome(kept, params, plan)
+        paths["scores"].parent.mkdir(parents=True, exist_ok=True)
+        _deal(accepted, params, plan, fold, paths["splits"])
+        _run_fold(own, params, paths, lambda line, fold=fold: say(f"fold {fold}: {line}"))
+    return _outcome(places, params, plan)
 
 
-def _run_fold(own: Project, params: Params, place: Path, say: Callable[[str], None]) -> None:
-    there = {key: own.path(key) for key in READ}
-    there["params"] = place / "params.yaml"
+def _run_fold(
+    own: Project, params: Params, paths: dict[str, Path], say: Callable[[str], None]
+) -> None:
+    trained = {key: paths[key] for key in TRAINED}
+    there = {key: own.path(key) for key in READ} | {
+        "params": paths["scores"].with_name("params.yaml")
+    }
     files.write_text(there["params"], _dumped(own, params))
     what = "a training runs already"
     with locks.alone(own.root / ".local" / "training.lock", what=what):
-        if not (place / NAMES["history"]).exists():
-            made = {key: place / NAMES[key] for key in TRAIN}
-            checkpoint = {"checkpoint": place / "checkpoints"}
-            stages.alone(own.root, "train", {**there, **made, **checkpoint}, say=say)
-        made = {key: place / NAMES[key] for key in EVALUATE}
-        stages.alone(own.root, "evaluate", {**there, **made}, say=say)
+        if not paths["history"].exists():
+            checkpoint = {"checkpoint": paths["model"].with_name("checkpoints")}
+            stages.alone(own.root, "train", there | trained | checkpoint, say=say)
+        made = {key: paths[key] for key in ("splits", "model", *SCORED)}
+        stages.alone(own.root, "evaluate", there | made, say=say)
 
 
 def _dumped(own: Project, params: Params) -> str:
@@ -153,29 +156,36 @@ def _deal(accepted: pd.DataFrame, params: Params, plan: Plan, fold: int, path: P
     tables.check_sides(path, by_slice=plan.unit == "slice")
 
 
-def folder(own: Project, params: Params, plan: Plan) -> Path:
-    """Where the folds of exactly this data, code, recipe and plan are kept."""
-    shaped_by = {
-        "code": lineage.of_files(own.code_of("train", "evaluate")),
+def kept(own: Project, params: Params, plan: Plan) -> dict[int, dict[str, Path]]:
+    """Where the files of each fold are, for exactly this data, code, recipe and plan."""
+    training = {
+        "code": lineage.of_files(own.code_of("train")),
         "manifest": files.sha256(own.path("manifest")),
         "quarantine": files.sha256(own.path("quarantine")),
-        "params": params.model_dump(
-            mode="json", include={"validate_", "split", "train", "evaluate"}
-        ),
+        "params": params.model_dump(mode="json", include={"validate_", "split", "train"}),
         "unit": plan.unit,
         "folds": plan.folds,
     }
-    return own.root / ".local" / "cross-validation" / lineage.of_mapping(shaped_by)[:16]
+    scoring = {
+        "code": lineage.of_files(own.code_of("evaluate")),
+        "params": params.model_dump(mode="json", include={"evaluate"}),
+    }
+    above = own.root / ".local" / "cross-validation" / lineage.of_mapping(training)[:16]
+    below = f"scores-{lineage.of_mapping(scoring)[:16]}"
+    return {
+        fold: {key: above / f"fold-{fold}" / NAMES[key] for key in TRAINED}
+        | {key: above / f"fold-{fold}" / below / NAMES[key] for key in SCORED}
+        for fold in plan.chosen()
+    }
 
 
-def _outcome(kept: Path, params: Params, plan: Plan) -> Outcome:
+def _outcome(places: dict[int, dict[str, Path]], params: Params, plan: Plan) -> Outcome:
     patients, rows, seeds = [], [], []
-    for fold in plan.chosen():
-        place = kept / f"fold-{fold}"
-        table = files.read_table(place / NAMES["patients"])
+    for fold, paths in places.items():
+        table = files.read_table(paths["patients"])
         table = table[table.split == "test"].assign(fold=fold)
         patients.append(table)
-        seeds.append(files.read_json(place / NAMES["scores"])["seed_tversky"])
+        seeds.append(files.read_json(paths["scores"])["seed_tversky"])
         rows.append(
             {
                 "fold": fold,
@@ -184,7 +194,7 @@ def _outcome(kept: Path, params: Params, plan: Plan) -> Outcome:
                 "dice": table.dice.mean(),
                 "tversky": table.tversky.mean(),
                 "seed_tversky": seeds[-1]["mean"],
-                "epochs": len(files.read_table(place / NAMES["history"])),
+                "epochs": len(files.read_table(paths["history"])),
             }
         )
     everyone = pd.concat(patients, ignore_index=True).sort_values(["dice", "patient"])

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flows.folds import NAMES, Outcome, Plan, folder
+from flows.folds import Outcome, Plan, kept
 from pipeline.adapters import files, report, tables
 from pipeline.adapters.project import Project
 from pipeline.params import Params
@@ -25,7 +25,7 @@ def write(own: Project, params: Params, plan: Plan, outcome: Outcome, into: Path
         report.render(
             metrics=outcome.metrics,
             patients=shown,
-            history=files.read_table(_place(own, params, plan, 1) / NAMES["history"]).iloc[:0],
+            history=files.read_table(kept(own, params, plan)[1]["history"]).iloc[:0],
             quarantine=files.read_table(own.path("quarantine")),
             pictured=_pictured(own, params, plan, outcome),
             counts={},
@@ -36,20 +36,16 @@ def write(own: Project, params: Params, plan: Plan, outcome: Outcome, into: Path
     return page
 
 
-def _place(own: Project, params: Params, plan: Plan, fold: int) -> Path:
-    return folder(own, params, plan) / f"fold-{fold}"
-
-
 def _pictured(own: Project, params: Params, plan: Plan, outcome: Outcome) -> list[report.Pictured]:
     accepted = tables.accepted(own.path("manifest"), own.path("quarantine"))
-    found = []
+    places, found = kept(own, params, plan), []
     for fold, patients in outcome.patients.groupby("fold"):
-        place = _place(own, params, plan, int(fold))
-        rows = tables.with_split(accepted, place / NAMES["splits"])
+        paths = places[int(fold)]
+        rows = tables.with_split(accepted, paths["splits"])
         found += [
             picture(
                 row, f"fold {fold}", PICTURED_SLICES, rows, own.path("scans"),
-                place / NAMES["predicted"],
+                paths["predicted"],
             )
             for _, row in patients.iterrows()
         ]  # fmt: skip

@@ -65,9 +65,9 @@ def test_every_patient_is_scored_by_a_fold_that_never_saw_it(crossed):
     root, _ = crossed
     rows = read(root / "reports/cross-validation/patients.csv")
     assert len({row["patient"] for row in rows}) == len(rows) > 0
-    (kept,) = (root / ".local/cross-validation").iterdir()
+    (trained,) = (root / ".local/cross-validation").iterdir()
     for fold in ("1", "2"):
-        dealt = {r["patient"]: r["split"] for r in read(kept / f"fold-{fold}" / "splits.csv")}
+        dealt = {r["patient"]: r["split"] for r in read(trained / f"fold-{fold}" / "splits.csv")}
         tested = {row["patient"] for row in rows if row["fold"] == fold}
         assert tested == {patient for patient, side in dealt.items() if side == "test"}
         assert set(dealt.values()) == {"train", "validation", "test"}
@@ -122,6 +122,24 @@ def test_more_folds_than_patients_are_a_sentence(crossed):
     assert done.returncode == 1
     assert "has nobody in" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_another_way_of_scoring_trains_nothing_anew(crossed):
+    root, _ = crossed
+    before = read(root / "reports/cross-validation/patients.csv")
+    done = checkouts.call(root, "gliaflow", *WANTED, "--set", "evaluate.threshold=0.9")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fold 1: evaluate" in done.stdout
+    assert "train: " not in done.stdout
+    after = read(root / "reports/cross-validation/patients.csv")
+    fewer = {row["patient"]: int(row["predicted_pixels"]) for row in after}
+    more = {row["patient"]: int(row["predicted_pixels"]) for row in before}
+    assert all(fewer[patient] <= more[patient] for patient in more)
+    assert sum(fewer.values()) < sum(more.values())
+    again = checkouts.call(root, "gliaflow", *WANTED)
+    assert "fold 1 of 3: done before" in again.stdout  # the first way's scores are still there
+    assert read(root / "reports/cross-validation/patients.csv") == before
 
 
 def test_values_are_set_by_their_place_in_the_file():
