@@ -84,6 +84,7 @@ class Train(Section):
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     schedule: Literal["plateau", "cosine"]
+    half_size_epochs: Annotated[int, Field(ge=0, le=10_000)]
     missed_weight: Share
     exponent: Annotated[float, Field(gt=0, le=4)]
     patience: Count
@@ -94,6 +95,22 @@ class Train(Section):
     precision: Literal["float32", "bfloat16"]
     memory_gib: Positive
     seed: Seed
+
+    @model_validator(mode="after")
+    def ends_at_its_size(self) -> "Train":
+        if not self.half_size_epochs:
+            return self
+        if self.schedule != "cosine" or self.half_size_epochs >= self.epochs:
+            raise ValueError(
+                f"half_size_epochs {self.half_size_epochs} must be under epochs {self.epochs}, with "
+                f"schedule cosine (it is {self.schedule}): the last epochs are at the full size"
+            )
+        if self.image_size % 32:
+            raise ValueError(
+                f"half of image_size {self.image_size} must be a multiple of 16, as half_size_epochs "
+                f"{self.half_size_epochs} asks for it: set half_size_epochs to 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def lets_the_rate_only_fall(self) -> "Train":

@@ -144,6 +144,22 @@ def test_shares_that_leave_nothing_to_train_on_are_refused(raw, validation, test
     assert f"split: validation {validation} and test {test} together must stay under 1" in said
 
 
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"half_size_epochs": 30, "epochs": 30, "schedule": "cosine"}, "must be under epochs 30"),
+        ({"half_size_epochs": 5, "schedule": "plateau"}, "with schedule cosine"),
+        (
+            {"half_size_epochs": 5, "schedule": "cosine", "image_size": 48},
+            "half of image_size 48 must be a multiple of 16",
+        ),
+    ],
+)
+def test_a_start_at_half_the_size_that_cannot_be_is_refused(raw, changed, expected):
+    raw["train"].update(changed)
+    assert expected in refusal(params.parse, raw)
+
+
 def test_an_evaluation_without_the_test_split_is_refused(raw):
     put(raw, "evaluate.splits", ["validation"])
     assert "evaluate: splits must name test" in refusal(params.parse, raw)

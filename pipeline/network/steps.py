@@ -20,7 +20,8 @@ CUT = 0.5  # a probability from here on is tumour, while training
 class Steps(Protocol):
     """The compiled steps of one network.
 
-    images: (N, S, S, 3) uint8; masks: (N, S, S) uint8, share of tumour times 255.
+    images: (N, S, S, 3) uint8; masks: (N, S, S) uint8, share of tumour times 255. Where S is a
+    multiple of the network's size, slices are averaged down to it.
     """
 
     def train(self, images, masks, chosen: np.ndarray, drawn: augment.Drawn | None) -> np.ndarray:
@@ -63,11 +64,23 @@ def several() -> bool:
     return keras.distribution.distribution() is not None
 
 
-def _shown(images, masks, chosen, drawn):
-    """The slices of one step as the network sees them, and their masks (B, S, S, 1) in [0, 1]."""
+def _shown(images, masks, chosen, drawn, side: int):
+    """The slices of one step as a network of `side` pixels sees them, and their masks.
+
+    Returns:
+        (B, side, side, 3) uint8, and (B, side, side, 1) share of tumour in [0, 1].
+    """
     images = ops.take(images, chosen, axis=0)
     masks = ops.cast(ops.take(masks, chosen, axis=0)[..., None], "float32") / 255.0
+    factor = images.shape[1] // side
+    if factor > 1:
+        means = ops.average_pool(ops.cast(images, "float32"), factor)
+        images, masks = ops.cast(ops.round(means), "uint8"), ops.average_pool(masks, factor)
     return (images, masks) if drawn is None else augment.apply(images, masks, drawn)
+
+
+def _side(model: keras.Model) -> int:
+    return model.inputs[0].shape[1]
 
 
 def _compared(probability, masks, counts, loss: FocalTversky):
@@ -107,7 +120,7 @@ class _TensorFlow:
         import tensorflow as tf
 
         model = self._model
-        images, masks = _shown(images, masks, chosen, drawn)
+        images, masks = _shown(images, masks, chosen, drawn, _side(model))
         with tf.GradientTape() as tape:
             loss = model.loss(masks, model(images, training=True))
         gradients = tape.gradient(loss, model.trainable_variables)
@@ -115,7 +128,7 @@ class _TensorFlow:
         return loss
 
     def _compare(self, images, masks, chosen, counts):
-        images, masks = _shown(images, masks, chosen, None)
+        images, masks = _shown(images, masks, chosen, None, _side(self._model))
         return _compared(self._model(images, training=False), masks, counts, self._model.loss)
 
 
@@ -156,7 +169,7 @@ class _Jax:
 
         def one(state, own):
             trained, kept, moments = state
-            shown, truth = _shown(images, masks, *own)
+            shown, truth = _shown(images, masks, *own, _side(self._model))
             (loss, kept), gradients = self._gradient(trained, kept, shown, truth)
             trained, moments = self._model.optimizer.stateless_apply(moments, gradients, trained)
             return (trained, kept, moments), loss
@@ -171,7 +184,7 @@ class _Jax:
         import jax
 
         def one(nothing, own):
-            shown, truth = _shown(images, masks, own[0], None)
+            shown, truth = _shown(images, masks, own[0], None, _side(self._model))
             found, _ = self._model.stateless_call(trained, kept, shown, training=False)
             return nothing, _compared(found, truth, own[1], self._model.loss)
 
