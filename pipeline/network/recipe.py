@@ -158,21 +158,26 @@ def epochs(
         val_loss, score = _validate(own, validation, batch=batch, missed_weight=loss.missed_weight)
         if trained is not model:
             restore(model, variables(trained))
-        # A fused convolution may hide weights that are no numbers from the loss, so look there too.
-        weights = sum(float(np.sum(value)) for value in model.get_weights())
-        if not np.isfinite([train_loss, val_loss, weights]).all():
-            raise GliaflowError(
-                f"the loss of epoch {number} is {train_loss} ({val_loss} in validation), its weights "
-                f"are {'' if np.isfinite(weights) else 'not '}finite; training ended. Try a lower "
-                f"train.learning_rate (it was {rate:g}) or another train.seed"
-            )
+        epoch = Epoch(number, train_loss, val_loss, score, rate)
+        _refuse_infinite(epoch, model)
         state = schedule.step(state, epoch=number, score=score, rules=rules)
-        yield Epoch(number, train_loss, val_loss, score, rate), state
+        yield epoch, state
     if state.best_score < COLLAPSED:
         raise GliaflowError(
             f"the validation Tversky never got past {COLLAPSED} (best: {state.best_score:.4f}, epoch "
             f"{state.best_epoch}); the network found no tumour. Try more train.epochs, another "
             "train.learning_rate, a larger train.image_size or train.slices: tumour"
+        )
+
+
+def _refuse_infinite(epoch: Epoch, model: keras.Model) -> None:
+    # A fused convolution may hide weights that are no numbers from the loss, so look there too.
+    weights = sum(float(np.sum(value)) for value in model.get_weights())
+    if not np.isfinite([epoch.loss, epoch.val_loss, weights]).all():
+        raise GliaflowError(
+            f"the loss of epoch {epoch.epoch} is {epoch.loss} ({epoch.val_loss} in validation), its "
+            f"weights are {'' if np.isfinite(weights) else 'not '}finite; training ended. Try a lower "
+            f"train.learning_rate (it was {epoch.learning_rate:g}) or another train.seed"
         )
 
 

@@ -31,13 +31,14 @@ def comments(path: Path) -> list[str]:
     return [line[line.index("#") :] for line in lines if "#" in line]
 
 
-def test_lgg_sets_the_published_network_and_schedule(path):
+def test_lgg_sets_the_published_network_and_the_recipe_that_was_chosen(path):
     use_lgg(path, source="/scans")
     found = params.load(path)
     assert found.fetch.source == "/scans"
-    assert found.train.image_size == 256
     assert found.train.filters == (16, 32, 64, 128, 256)
-    assert found.train.epochs == 200
+    assert found.train.intensity == "scan"
+    assert found.train.augment.missing == 0.2
+    assert found.evaluate.keep == "largest"
     assert found.gate.min_tversky == 0.8
 
 
