@@ -85,6 +85,7 @@ class Train(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     schedule: Literal["plateau", "cosine"]
     half_size_epochs: Annotated[int, Field(ge=0, le=10_000)]
+    average_epochs: Annotated[int, Field(ge=0, le=10_000)]
     missed_weight: Share
     exponent: Annotated[float, Field(gt=0, le=4)]
     patience: Count
@@ -109,6 +110,16 @@ class Train(Section):
             raise ValueError(
                 f"half of image_size {self.image_size} must be a multiple of 16, as half_size_epochs "
                 f"{self.half_size_epochs} asks for it: set half_size_epochs to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def averages_its_last_epochs(self) -> "Train":
+        most = self.epochs - self.half_size_epochs
+        if self.average_epochs and (self.schedule != "cosine" or self.average_epochs > most):
+            raise ValueError(
+                f"average_epochs {self.average_epochs} must be at most {most}, the epochs at full "
+                f"size, with schedule cosine (it is {self.schedule})"
             )
         return self
 

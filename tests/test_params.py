@@ -160,6 +160,22 @@ def test_a_start_at_half_the_size_that_cannot_be_is_refused(raw, changed, expect
     assert expected in refusal(params.parse, raw)
 
 
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"average_epochs": 5, "schedule": "plateau"}, "with schedule cosine (it is plateau)"),
+        ({"average_epochs": 31, "epochs": 30, "schedule": "cosine"}, "must be at most 30"),
+        (
+            {"average_epochs": 11, "half_size_epochs": 20, "epochs": 30, "schedule": "cosine"},
+            "must be at most 10, the epochs at full size",
+        ),
+    ],
+)
+def test_a_mean_over_epochs_that_are_not_there_is_refused(raw, changed, expected):
+    raw["train"].update(changed)
+    assert expected in refusal(params.parse, raw)
+
+
 def test_an_evaluation_without_the_test_split_is_refused(raw):
     put(raw, "evaluate.splits", ["validation"])
     assert "evaluate: splits must name test" in refusal(params.parse, raw)

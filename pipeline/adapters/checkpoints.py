@@ -24,12 +24,14 @@ NETWORK = Path(__file__).parent.parent / "network"
 class Checkpoint:
     """The last finished epoch.
 
-    variables: of model and optimizer. best: those of the best epoch so far.
+    variables: of model and optimizer. best: those of the best epoch so far. mean: their mean
+    over the epochs that are averaged, None before the first of them.
     rows: the curves up to here, one mapping an epoch.
     """
 
     variables: list[np.ndarray]
     best: list[np.ndarray]
+    mean: list[np.ndarray] | None
     state: schedule.State
     rows: list[dict[str, Any]]
 
@@ -54,6 +56,7 @@ class Store:
             return Checkpoint(
                 variables=_read(self._folder / note["last"]),
                 best=_read(self._folder / note["best"]),
+                mean=_read(self._folder / note["mean"]) if note["mean"] else None,
                 state=schedule.State(**note["state"]),
                 rows=note["rows"],
             )
@@ -61,7 +64,11 @@ class Store:
             return None
 
     def save(
-        self, variables: Sequence[np.ndarray], state: schedule.State, rows: list[dict[str, Any]]
+        self,
+        variables: Sequence[np.ndarray],
+        state: schedule.State,
+        rows: list[dict[str, Any]],
+        mean: Sequence[np.ndarray] | None = None,
     ) -> None:
         """Write an epoch; the note that names its files is replaced last, in one step."""
         if not self._folder.exists():
@@ -70,14 +77,16 @@ class Store:
         note = {
             "last": f"epoch-{epoch}.npz",
             "best": f"epoch-{state.best_epoch}.npz",
+            "mean": None if mean is None else f"epoch-{epoch}-mean.npz",
             "state": asdict(state),
             "rows": rows,
         }
-        with files.replacing(self._folder / note["last"]) as beside, beside.open("wb") as stream:
-            np.savez(stream, *variables)
+        _write(self._folder / note["last"], variables)
+        if mean is not None:
+            _write(self._folder / note["mean"], mean)
         files.write_text(self._folder / "state.json", json.dumps(note))
         for path in self._folder.glob("epoch-*.npz"):
-            if path.name not in (note["last"], note["best"]):
+            if path.name not in (note["last"], note["best"], note["mean"]):
                 path.unlink()
 
     def clear(self) -> None:
@@ -95,6 +104,11 @@ def training_digest(params: Params, *, manifest: Path, splits: Path) -> str:
             "train": params.train.model_dump(mode="json"),
         }
     )
+
+
+def _write(path: Path, variables: Sequence[np.ndarray]) -> None:
+    with files.replacing(path) as beside, beside.open("wb") as stream:
+        np.savez(stream, *variables)
 
 
 def _read(path: Path) -> list[np.ndarray]:

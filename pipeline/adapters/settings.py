@@ -41,6 +41,9 @@ def change(path: Path, values: dict[str, Any]) -> list[str]:
     editor.representer.add_representer(
         type(None), lambda own, _: own.represent_scalar("tag:yaml.org,2002:null", "null")
     )
+    editor.representer.add_representer(
+        float, lambda own, value: own.represent_scalar("tag:yaml.org,2002:float", _decimal(value))
+    )
     document = editor.load(path.read_text(encoding="utf-8"))
     changed = _set(document, values, "")
     text = io.StringIO()
@@ -56,6 +59,11 @@ def _align(document: Any, key: str) -> None:
     comment = document.ca.items.get(key, [None] * 3)[2]
     if comment is not None:
         comment.column = COMMENT_COLUMN
+
+
+def _decimal(value: float) -> str:
+    """0.00001 and not 1e-05, which YAML 1.1 takes for a word."""
+    return f"{value:.12f}".rstrip("0") if "e-" in repr(value) else repr(value)
 
 
 def _set(document: Any, values: dict[str, Any], above: str) -> list[str]:

@@ -192,6 +192,26 @@ def restore(model: keras.Model, values: Sequence[np.ndarray]) -> None:
         variable.assign(value)
 
 
+def mean_of(
+    mean: Sequence[np.ndarray] | None, values: Sequence[np.ndarray], count: int
+) -> list[np.ndarray]:
+    """The mean of `count` sets of variables, from that of all but the last and the last.
+
+    Args:
+        mean: of the first count - 1; None where there was none.
+        values: the last; whole numbers (the optimizer's count of steps) are taken from it.
+
+    Source: Izmailov et al. 2018 (stochastic weight averaging), over epochs; batch statistics are
+    averaged like weights, not counted anew.
+    """
+    if mean is None:
+        return list(values)
+    return [
+        old + (new - old) / np.float32(count) if np.issubdtype(new.dtype, np.floating) else new
+        for old, new in zip(mean, values, strict=True)
+    ]
+
+
 def _variables(model: keras.Model) -> list[keras.Variable]:
     return [*model.variables, *model.optimizer.variables]
 

@@ -1,4 +1,5 @@
-"""Train the ResUNet on the training patients; keep the epoch that validation liked best.
+"""Train the ResUNet on the training patients; keep the epoch that validation liked best, the last
+one, or the mean of the last few, as `params.yaml: train` says.
 
 Needs Keras, numpy, pandas, OpenCV, pydantic and PyYAML alone. Where MLflow is installed
 the curves go there as well while they are made.
@@ -94,10 +95,10 @@ def _train(
         f"{side}x{side} px, {network.count_params():,} parameters, {wanted.precision}"
     )
     rules = _rules(wanted)
-    state, found, best = schedule.start(rules), [], recipe.variables(network)
+    state, found, best, mean = schedule.start(rules), [], recipe.variables(network), None
     last = store.load()
     if last is not None:
-        state, found, best = last.state, last.rows, last.best
+        state, found, best, mean = last.state, last.rows, last.best, last.mean
         recipe.restore(network, last.variables)
         print(f"train: goes on after epoch {found[-1]['epoch']}, which an earlier run finished")
         log.rows(found)
@@ -120,11 +121,18 @@ def _train(
         found = [*found, asdict(epoch)]
         variables = recipe.variables(network)
         best = variables if state.is_best else best
-        store.save(variables, state, found)
+        averaged = epoch.epoch - (wanted.epochs - wanted.average_epochs)
+        if averaged > 0:
+            mean = recipe.mean_of(mean, variables, averaged)
+        store.save(variables, state, found, mean)
         log.rows(found[-1:])
         _say(epoch, state)
-    recipe.restore(network, best)
-    print(f"train: kept epoch {state.best_epoch}, validation Tversky {state.best_score:.4f}")
+    if mean is None:
+        recipe.restore(network, best)
+        print(f"train: kept epoch {state.best_epoch}, validation Tversky {state.best_score:.4f}")
+    else:
+        recipe.restore(network, mean)
+        print(f"train: kept the mean of the last {wanted.average_epochs} epochs' weights")
     return network, found
 
 

@@ -65,6 +65,20 @@ def test_epochs_that_are_neither_last_nor_best_are_removed(tmp_path):
     assert names == ["epoch-2.npz", "epoch-4.npz", "state.json"]
 
 
+def test_the_mean_of_the_last_epochs_is_kept_beside_them(tmp_path):
+    store, state = Store(tmp_path, ONE), State(learning_rate=0.1)
+    for epoch, mean in enumerate((None, variables(2), variables(2.5)), start=1):
+        state = step(state, epoch=epoch, score=epoch / 10, rules=RULES)
+        store.save(variables(epoch), state, [{"epoch": epoch}], mean)
+        found = store.load()
+        assert found is not None
+        assert (found.mean is None) == (mean is None)
+    assert found.mean is not None
+    assert same(found.mean, 2.5)
+    names = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert names == ["epoch-3-mean.npz", "epoch-3.npz", "state.json"]
+
+
 def test_more_than_ten_variables_keep_their_order(tmp_path):
     store = Store(tmp_path, ONE)
     state = step(State(learning_rate=0.1), epoch=1, score=0.5, rules=RULES)

@@ -24,6 +24,43 @@ def test_every_head_gets_the_same_mean_and_spread(level, spread):
     assert found.std(axis=(0, 1, 2)) == pytest.approx([intensity.SPREAD] * 3, rel=0.06)
 
 
+def test_a_bright_scalp_has_no_say():
+    images = head(60, 10)
+    ringed = images.copy()
+    ringed[:, 12:15, 12:52] = ringed[:, 49:52, 12:52] = 250  # its upper and lower rim
+    plain, scale = intensity.of_scan(images), intensity.of_scan(ringed)
+    assert np.array_equal(scale.gain, plain.gain)
+    assert np.array_equal(scale.offset, plain.offset)
+
+
+def test_inside_is_what_lies_a_tenth_of_the_side_within_the_head():
+    found = intensity.inside(head(100, 5))
+    rows, columns = np.nonzero(found[0])
+    assert (rows.min(), rows.max()) == (columns.min(), columns.max()) == (18, 45)
+    assert not found[:, :18].any()
+
+
+def test_black_ventricles_are_inside_all_the_same():
+    images = head(100, 5)
+    images[:, 28:36, 28:36] = 0
+    assert intensity.inside(images)[:, 28:36, 28:36].all()
+
+
+@pytest.mark.parametrize("rows", [0, 6])
+def test_a_scan_without_an_inside_has_a_scale_all_the_same(rows):
+    images = head(100, 5)
+    images[:, 20 + rows :] = images[:, :20] = 0
+    assert not intensity.inside(images).any()
+    scale = intensity.of_scan(images)
+    assert np.isfinite([scale.gain, scale.offset]).all()
+
+
+def test_large_slices_are_looked_at_in_part():
+    images = head(60, 10).repeat(4, axis=1).repeat(4, axis=2)
+    small, large = intensity.of_scan(head(60, 10)), intensity.of_scan(images)
+    assert large.gain == pytest.approx(small.gain, rel=1e-6)
+
+
 def test_sequences_are_scaled_apart():
     images = head(60, 10)
     images[..., 1] = head(150, 30, seed=1)[..., 1]

@@ -172,6 +172,18 @@ def test_variables_are_copies_that_training_does_not_reach(network):
     assert are_equal(taken, before)
 
 
+def test_a_mean_of_variables_grows_by_one_set_at_a_time():
+    sets = [[np.full(3, value, np.float32), np.int64(value)] for value in (1, 2, 6)]
+    mean = None
+    for count, one in enumerate(sets, start=1):
+        mean = recipe.mean_of(mean, one, count)
+    assert mean is not None
+    assert mean[0] == pytest.approx([3, 3, 3])
+    assert mean[0].dtype == np.float32
+    assert mean[1] == 6  # a count of steps is the last one's
+    assert sets[0][0] == pytest.approx([1, 1, 1])  # nothing is changed in place
+
+
 def test_rows_are_numbered_and_their_numbers_in_range(straight):
     assert [row.epoch for row in straight.rows] == [1, 2, 3, 4]
     for row in straight.rows:
