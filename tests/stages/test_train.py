@@ -1,5 +1,7 @@
 """The stage by itself on a tiny phantom: slices in memory and slices read while training."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -13,13 +15,17 @@ PATHS = {
 }  # fmt: skip
 
 
+COMMAND = [
+    sys.executable, "-m", "pipeline.stages", "train",
+    *(word for key, path in PATHS.items() for word in (f"--{key}", path)),
+]  # fmt: skip
+
+
 def trained(root) -> tuple[bytes, bytes, str]:
     """Model, curves, and what was said."""
-    words = [word for key, path in PATHS.items() for word in (f"--{key}", path)]
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.stages", "train", *words],
-        cwd=root, env=checkouts.environment(root), capture_output=True, text=True,
-    )  # fmt: skip
+        COMMAND, cwd=root, env=checkouts.environment(root), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return *((root / PATHS[key]).read_bytes() for key in ("model", "history")), done.stdout
 
@@ -34,3 +40,31 @@ def test_slices_over_the_budget_are_read_while_training_to_the_same_weights(tmp_
     *streamed, said = trained(root)
     assert "over train.memory_gib: they are read while training" in said
     assert streamed == held
+
+
+@pytest.mark.slow
+def test_a_training_killed_among_the_averaged_epochs_ends_with_the_same_mean(tmp_path):
+    recipe = {
+        "schedule": "cosine", "epochs": 8, "half_size_epochs": 2, "average_epochs": 5,
+        "image_size": 32,
+    }  # fmt: skip
+    root = checkouts.make(tmp_path, train=recipe)
+    assert checkouts.call(root, "dvc", "repro", "split").returncode == 0
+    *straight, said = trained(root)
+    assert "the first 2 epochs at 16x16 px" in said
+    assert "kept the mean of the last 5 epochs' weights" in said
+    process = subprocess.Popen(
+        COMMAND, cwd=root, env=checkouts.environment(root), stdout=subprocess.PIPE, text=True
+    )
+    for line in process.stdout or []:
+        if line.startswith("train: epoch 5"):
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    *resumed, said = trained(root)
+    assert "goes on after epoch" in said
+    assert resumed == straight
+    checkouts.change(root, train={"average_epochs": 0})
+    *last, said = trained(root)
+    assert last[0] != straight[0]
+    assert last[1] == straight[1]  # the same curves: only what is kept differs
