@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -103,11 +104,39 @@ def apply(images, masks, drawn: Drawn):
     Returns:
         Both, of the same shapes and types. What moves in from outside is black and no tumour.
     """
-    images = ops.cast(images, "float32")
-    both = ops.concatenate([images, ops.cast(masks, "float32") * 255.0], axis=-1)
-    moved = ops.image.affine_transform(both, drawn.transforms, interpolation="bilinear")
-    shown = moved[..., :3]
+    shown, masks = _moved(images, ops.cast(masks, "float32"), drawn.transforms)
     if drawn.sources is not None:
         shown = ops.einsum("bhwc,bcd->bhwd", shown, drawn.sources)
     changed = ops.clip(shown * drawn.gains, 0.0, 255.0)
-    return ops.cast(ops.round(changed), "uint8"), moved[..., 3:] / 255.0
+    return ops.cast(ops.round(changed), "uint8"), masks
+
+
+def _moved(images, masks, transforms):
+    """Both at the places that output pixels come from, in float32."""
+    if keras.backend.backend() == "jax":
+        return _sampled(images, transforms), _sampled(masks, transforms)
+    both = ops.concatenate([ops.cast(images, "float32"), masks * 255.0], axis=-1)
+    moved = ops.image.affine_transform(both, transforms, interpolation="bilinear")
+    return moved[..., :3], moved[..., 3:] / 255.0
+
+
+def _sampled(images, transforms):
+    """What `ops.image.affine_transform` gives, for JAX, where that multiplies a matrix to find each
+    place (by factors of ten bits on a card) and reads eight neighbours rather than four.
+    """
+    batch, side, _, channels = images.shape
+    column = ops.arange(side, dtype="float32")
+    row = column[:, None]
+    a, b, right, c, d, down = (transforms[:, place, None, None] for place in range(6))
+    x, y = a * column + b * row + right, c * column + d * row + down
+    left, top = ops.floor(x), ops.floor(y)
+    pixels, found = ops.reshape(images, (batch, side * side, channels)), 0.0
+    for across, share_x in ((left, left + 1 - x), (left + 1, x - left)):
+        for along, share_y in ((top, top + 1 - y), (top + 1, y - top)):
+            is_inside = (across >= 0) & (across < side) & (along >= 0) & (along < side)
+            places = ops.clip(along, 0, side - 1) * side + ops.clip(across, 0, side - 1)
+            places = ops.reshape(ops.cast(places, "int32"), (batch, side * side, 1))
+            values = ops.cast(ops.take_along_axis(pixels, places, axis=1), "float32")
+            share = ops.where(is_inside, share_x * share_y, 0.0)
+            found = found + ops.reshape(values, images.shape) * share[..., None]
+    return found

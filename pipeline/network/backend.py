@@ -1,5 +1,7 @@
 """What depends on the machine and on Keras's backend: devices, and results that repeat."""
 
+from pathlib import Path
+
 import keras
 
 from pipeline.errors import GliaflowError
@@ -35,6 +37,15 @@ def use_all_devices(batch: int) -> int:
         )
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
     return len(devices)
+
+
+def keep_compiled(folder: Path) -> None:
+    """Let JAX keep what it compiles for a GPU, some 45 s a program, for the next training."""
+    if keras.backend.backend() == "jax" and has_gpu():
+        import jax
+
+        if jax.config.jax_compilation_cache_dir is None:
+            jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def policy(precision: str) -> str:

@@ -15,6 +15,7 @@ is not trained. B slices, S x S pixels.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import keras
 import numpy as np
@@ -49,10 +50,10 @@ def build(*, image_size: int, filters: Sequence[int], dtype: str = "float32") ->
     x = part.opening(layers.Rescaling(1 / 255, dtype=dtype, name="rescale")(slices), top)
     skips = [x]
     for depth, width in enumerate(down, start=1):
-        x = layers.MaxPooling2D(2, dtype=dtype, name=f"pool_{depth}")(x)
+        x = part.halved(x, name=f"pool_{depth}")
         x = part.block(part.wide(x, width, name=f"down_{depth}"), width, name=f"down_{depth}")
         skips.append(x)
-    x = layers.MaxPooling2D(2, dtype=dtype, name="pool_bottom")(x)
+    x = part.halved(x, name="pool_bottom")
     x = part.block(part.wide(x, bottom, name="bottom"), bottom, name="bottom")
     for depth, (skip, width) in reversed(list(enumerate(zip(skips, [top, *down], strict=True)))):
         name = f"rise_{depth}"
@@ -73,6 +74,10 @@ class _Parts:
             x = self._convolution(width, 3, name=name, activation="relu", use_bias=True)(x)
             x = self._norm(f"{name}_norm", has_bias=False)(x)
         return x
+
+    def halved(self, x, *, name: str):
+        pool = Halved if keras.backend.backend() == "jax" else layers.MaxPooling2D
+        return pool(2, dtype=self._dtype, name=name)(x)
 
     def wide(self, x, width: int, *, name: str):
         """Both 1x1 convolutions that open a block, in one: (B, h, w, 2 * width)."""
@@ -111,6 +116,16 @@ class _Parts:
         )
 
 
+class Halved(layers.MaxPooling2D):
+    """The same as its parent, for JAX, whose gradient of pooling adds pixel by pixel."""
+
+    def call(self, x):
+        _, height, width, channels = x.shape
+        side, _ = self.pool_size
+        shape = (-1, height // side, side, width // side, side, channels)
+        return ops.max(ops.reshape(x, shape), axis=(2, 4))
+
+
 class Norm(layers.Layer):
     """Batch normalisation as Keras's, with the bias of the convolution in front of it.
 
@@ -141,10 +156,13 @@ class Norm(layers.Layer):
 
     def call(self, x, training=False):
         bias = self.bias if self._has_bias else 0.0
-        pass_over = _in_one if keras.backend.backend() == "tensorflow" else _in_steps
+        on_jax = keras.backend.backend() == "jax"
+        pass_over = _in_steps if on_jax else _in_one
         if not training:
             return pass_over(x, self.gamma, self.beta, self.mean - bias, self.variance)[0]
-        y, mean, variance = pass_over(x, self.gamma, self.beta)
+        pass_over = _on_jax() if on_jax else _in_one
+        gamma, beta = map(ops.convert_to_tensor, (self.gamma, self.beta))
+        y, mean, variance = pass_over(x, gamma, beta)
         self.mean.assign(MOMENTUM * self.mean + (1 - MOMENTUM) * (mean + bias))
         self.variance.assign(MOMENTUM * self.variance + (1 - MOMENTUM) * variance)
         return y
@@ -176,6 +194,39 @@ def _in_steps(x, gamma, beta, mean=None, variance=None):
         mean, variance = ops.moments(wide, axes=(0, 1, 2))
     scale = gamma * ops.rsqrt(variance + EPSILON)
     return ops.cast(wide * scale + (beta - mean * scale), x.dtype), mean, variance
+
+
+@cache
+def _on_jax():
+    """`_in_steps` over a batch, with its gradient written down: each way reads the slices twice,
+    where what JAX derives reads them four times.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def forward(x, gamma, beta):
+        wide = x.astype(jnp.float32)
+        # Sums of what is left after one of the values: no mean is needed first, no digits are lost.
+        near = wide[0, x.shape[1] // 2, x.shape[2] // 2]
+        left = wide - near
+        offset = left.mean((0, 1, 2))
+        variance = jnp.maximum((left * left).mean((0, 1, 2)) - offset * offset, 0.0)
+        mean, inverse = near + offset, jax.lax.rsqrt(variance + EPSILON)
+        y = (wide * (gamma * inverse) + (beta - mean * gamma * inverse)).astype(x.dtype)
+        return (y, mean, variance), (x, gamma, mean, inverse)
+
+    def backward(kept, gradients):
+        x, gamma, mean, inverse = kept
+        of_y = gradients[0].astype(jnp.float32)
+        normal = (x.astype(jnp.float32) - mean) * inverse
+        of_beta, of_gamma = of_y.sum((0, 1, 2)), (of_y * normal).sum((0, 1, 2))
+        share = x.shape[-1] / x.size
+        of_x = gamma * inverse * (of_y - share * of_beta - normal * (share * of_gamma))
+        return of_x.astype(x.dtype), of_gamma, of_beta
+
+    norm = jax.custom_vjp(lambda *all: forward(*all)[0])
+    norm.defvjp(forward, backward)
+    return norm
 
 
 def to_lean(drawn: Weights) -> Weights:

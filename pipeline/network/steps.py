@@ -55,7 +55,12 @@ def make(model: keras.Model) -> Steps:
 
 
 def place(array: np.ndarray) -> Any:
-    """Bring an array to the device for good; to each, where there are several."""
+    """Bring an array to the device for good; to each, where there are several.
+
+    Under JAX with room behind it, so that a set of about as many slices needs no other program.
+    """
+    if keras.backend.backend() == "jax":
+        array = _with_room(array)
     return _laid(array, spread=False) if several() else ops.convert_to_tensor(array)
 
 
@@ -133,14 +138,18 @@ class _TensorFlow:
 
 
 class _Jax:
-    """All T steps are one compiled program, so that the host is asked once."""
+    """All T steps are one compiled program, so that the host is asked once.
+
+    It is compiled for a rounded number of steps and told how many to take: an epoch, or a fold,
+    of about as many needs no other.
+    """
 
     def __init__(self, model: keras.Model):
         import jax
 
         self._model = model
-        self._train = jax.jit(self._scan, donate_argnums=0)
-        self._judge = jax.jit(self._compare)
+        self._train = jax.jit(self._all, donate_argnums=0)
+        self._judge = jax.jit(self._compare_all)
         self._gradient = jax.value_and_grad(self._loss, has_aux=True)
 
     def train(self, images, masks, chosen: np.ndarray, drawn: augment.Drawn | None) -> np.ndarray:
@@ -149,11 +158,12 @@ class _Jax:
             model.trainable_variables, model.non_trainable_variables, model.optimizer.variables,
         )  # fmt: skip
         state = tuple([one.value for one in part] for part in variables)
-        state, losses = self._train(state, images, masks, *_spread(chosen, drawn))
+        steps = _spread(*_with_room([chosen, drawn]))
+        state, losses = self._train(state, images, masks, len(chosen), *steps)
         for part, values in zip(variables, state, strict=True):
             for variable, value in zip(part, values, strict=True):
                 variable.assign(value)
-        return np.asarray(losses)
+        return np.asarray(losses)[: len(chosen)]
 
     def judge(self, images, masks, chosen: np.ndarray, counts: np.ndarray) -> tuple[Any, Any]:
         model = self._model
@@ -161,34 +171,49 @@ class _Jax:
             [one.value for one in part]
             for part in (model.trainable_variables, model.non_trainable_variables)
         )
-        pixels, losses = self._judge(trained, kept, images, masks, *_spread(chosen, counts))
-        return np.asarray(pixels), np.asarray(losses)
+        steps = _spread(*_with_room([chosen, counts]))
+        pixels, losses = self._judge(trained, kept, images, masks, len(chosen), *steps)
+        return np.asarray(pixels)[: len(chosen)], np.asarray(losses)[: len(chosen)]
 
-    def _scan(self, state, images, masks, chosen, drawn):
+    def _all(self, state, images, masks, count, chosen, drawn):
         import jax
 
-        def one(state, own):
-            trained, kept, moments = state
+        def one(step, found):
+            (trained, kept, moments), losses = found
+            own = jax.tree.map(lambda part: part[step], (chosen, drawn))
             shown, truth = _shown(images, masks, *own, _side(self._model))
             (loss, kept), gradients = self._gradient(trained, kept, shown, truth)
             trained, moments = self._model.optimizer.stateless_apply(moments, gradients, trained)
-            return (trained, kept, moments), loss
+            return (trained, kept, moments), losses.at[step].set(loss)
 
-        return jax.lax.scan(one, state, (chosen, drawn))
+        return jax.lax.fori_loop(0, count, one, (state, ops.zeros(len(chosen))))
 
     def _loss(self, trained, kept, images, masks):
         found, kept = self._model.stateless_call(trained, kept, images, training=True)
         return self._model.loss(masks, found), kept
 
-    def _compare(self, trained, kept, images, masks, chosen, counts):
+    def _compare_all(self, trained, kept, images, masks, count, chosen, counts):
         import jax
 
-        def one(nothing, own):
-            shown, truth = _shown(images, masks, own[0], None, _side(self._model))
-            found, _ = self._model.stateless_call(trained, kept, shown, training=False)
-            return nothing, _compared(found, truth, own[1], self._model.loss)
+        def one(step, found):
+            shown, truth = _shown(images, masks, chosen[step], None, _side(self._model))
+            predicted, _ = self._model.stateless_call(trained, kept, shown, training=False)
+            own = _compared(predicted, truth, counts[step], self._model.loss)
+            return tuple(all.at[step].set(one) for all, one in zip(found, own, strict=True))
 
-        return jax.lax.scan(one, None, (chosen, counts))[1]
+        none = ops.zeros((*chosen.shape, 3), "int32"), ops.zeros(len(chosen))
+        return jax.lax.fori_loop(0, count, one, none)
+
+
+def _with_room(parts: Any) -> Any:
+    """Arrays with zeros behind them, up to the next eighth of a power of two along the first axis."""
+
+    def one(array):
+        length = len(array)
+        step = 2 ** max(length.bit_length() - 3, 0)
+        return np.concatenate([array, np.zeros((-length % step, *array.shape[1:]), array.dtype)])
+
+    return keras.tree.map_structure(lambda part: None if part is None else one(part), parts)
 
 
 def _spread(*parts: Any) -> list[Any]:

@@ -27,6 +27,8 @@ from pipeline.errors import GliaflowError
 from pipeline.network import augment, backend, lean, recipe, resunet
 from pipeline.params import Params, Train
 
+COMPILED = Path(".local") / "compiled"
+
 
 def run(
     params: Params,
@@ -49,6 +51,7 @@ def run(
     height, width = params.validate_.height_px, params.validate_.width_px
     factor = resunet.shrink_factor(image_size=wanted.image_size, height=height, width=width)
     backend.make_repeatable(wanted.seed)
+    backend.keep_compiled(COMPILED)
     devices = backend.use_all_devices(wanted.batch)
     if devices > 1:
         print(f"train: {devices} devices, each with {wanted.batch // devices} slices of a step")
