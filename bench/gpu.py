@@ -176,7 +176,12 @@ def _checks_told(checks: dict[str, Any]) -> list[str]:
 
 
 def run(
-    size: gpu_work.Size, *, quick: bool, scans: Path | None, manifest: Path | None
+    size: gpu_work.Size,
+    *,
+    quick: bool,
+    scans: Path | None,
+    manifest: Path | None,
+    unwanted: Sequence[str] = (),
 ) -> dict[str, Any]:
     """All of it, as gpu.json holds it."""
     where, precision = machine(), gpu_work.best_precision()
@@ -186,6 +191,7 @@ def run(
     checks = gpu_checks.check(size, pool, precision)
     precisions, epoch = gpu_timing.systems(precision), gpu_work.epoch_of(pool.part(0, size.slices))
     left_out = gpu_timing.left_out_of(list(precisions), quick=quick)
+    left_out |= {name: "asked for by --leave-out" for name in unwanted}
     for name, why in left_out.items():
         gpu_work.say(f"{name}: left out: {why}")
     timed = [name for name in precisions if name not in left_out]
@@ -214,6 +220,10 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--scans", type=Path, help="arrays of real patients; else phantoms")
     parser.add_argument("--manifest", type=Path, help="the table that goes with --scans")
     parser.add_argument("--epochs", type=_count, help="of the training; else as published")
+    parser.add_argument(
+        "--leave-out", action="append", default=[], metavar="NAME", choices=gpu_timing.PEERS,
+        help="a peer that is not timed, by its name in the table; may be given again",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("reports"), help="folder to write to")
     options = parser.parse_args(arguments)
     if (options.scans is None) != (options.manifest is None):
@@ -239,7 +249,13 @@ def main(arguments: Sequence[str]) -> int:
         print("JAX is not installed; this measures nothing without it", file=sys.stderr)
         return 1
     try:
-        found = run(size, quick=options.quick, scans=options.scans, manifest=options.manifest)
+        found = run(
+            size,
+            quick=options.quick,
+            scans=options.scans,
+            manifest=options.manifest,
+            unwanted=options.leave_out,
+        )
     except GliaflowError as error:
         print(error, file=sys.stderr)
         return 1
