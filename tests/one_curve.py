@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.domain import schedule
 from pipeline.network import augment, backend, lean, recipe
 
-SIDE, BATCH, FILTERS, RATE = 32, 8, (4, 4, 4, 4, 4), 0.02
+SIDE, BATCH, FILTERS, RATE = 32, 8, (4, 4, 4, 4, 4), 0.005
 LOSS = recipe.Loss(missed_weight=0.7, exponent=0.75)
 RULES = schedule.Rules(
     kind="cosine", epochs=6, learning_rate=RATE, patience=9, plateau_patience=9,

@@ -1,8 +1,10 @@
 """What depends on the machine and on Keras's backend: devices, and results that repeat."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from pipeline.errors import GliaflowError
 from pipeline.network import processor
@@ -46,6 +48,14 @@ def keep_compiled(folder: Path) -> None:
 
         if jax.config.jax_compilation_cache_dir is None:
             jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def read(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Copies of variables; from a card all are under way before the first is waited for."""
+    if keras.backend.backend() == "jax":
+        for variable in variables:
+            variable.value.copy_to_host_async()
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
 def policy(precision: str) -> str:

@@ -172,7 +172,7 @@ def epochs(
 
 def _refuse_infinite(epoch: Epoch, model: keras.Model) -> None:
     # A fused convolution may hide weights that are no numbers from the loss, so look there too.
-    weights = sum(float(np.sum(value)) for value in model.get_weights())
+    weights = sum(float(np.sum(value)) for value in backend.read(model.variables))
     if not np.isfinite([epoch.loss, epoch.val_loss, weights]).all():
         raise GliaflowError(
             f"the loss of epoch {epoch.epoch} is {epoch.loss} ({epoch.val_loss} in validation), its "
@@ -183,7 +183,7 @@ def _refuse_infinite(epoch: Epoch, model: keras.Model) -> None:
 
 def variables(model: keras.Model) -> list[np.ndarray]:
     """Everything that changes while training: weights, batch statistics, optimizer."""
-    return [np.array(keras.ops.convert_to_numpy(v)) for v in _variables(model)]
+    return backend.read(_variables(model))
 
 
 def restore(model: keras.Model, values: Sequence[np.ndarray]) -> None:

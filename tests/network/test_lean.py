@@ -1,4 +1,7 @@
-"""The lean network is the drawn one: same parameters, outputs and gradients."""
+"""The lean network is the drawn one: same parameters, outputs and gradients.
+
+Under `KERAS_BACKEND=jax` too, where it normalises and pools in another way.
+"""
 
 import keras
 import numpy as np
@@ -40,18 +43,34 @@ def shown(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def gradients(model: keras.Model, seed: int) -> lean.Weights:
     """Gradient of the loss by layer, in training mode."""
-    import tensorflow as tf
-
-    images, masks = shown(seed)
-    with tf.GradientTape() as tape:
-        loss = focal_tversky(masks, model(images, training=True), missed_weight=0.7, exponent=0.75)
-    found = tape.gradient(loss, [v.value for v in model.trainable_variables])
+    by = _gradients_of_jax if keras.backend.backend() == "jax" else _gradients_of_tensorflow
+    found = by(model, *shown(seed))
     by_path = {v.path: g for v, g in zip(model.trainable_variables, found, strict=True)}
     return {
-        layer.name: [by_path[v.path].numpy() for v in layer.trainable_variables]
+        layer.name: [np.asarray(by_path[v.path]) for v in layer.trainable_variables]
         for layer in model.layers
         if layer.trainable_variables
     }
+
+
+def _gradients_of_tensorflow(model: keras.Model, images: np.ndarray, masks: np.ndarray):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = focal_tversky(masks, model(images, training=True), missed_weight=0.7, exponent=0.75)
+    return tape.gradient(loss, [v.value for v in model.trainable_variables])
+
+
+def _gradients_of_jax(model: keras.Model, images: np.ndarray, masks: np.ndarray):
+    import jax
+
+    kept = [v.value for v in model.non_trainable_variables]
+
+    def loss(trained):
+        found, _ = model.stateless_call(trained, kept, images, training=True)
+        return focal_tversky(masks, found, missed_weight=0.7, exponent=0.75)
+
+    return jax.grad(loss)([v.value for v in model.trainable_variables])
 
 
 def found(model: keras.Model, seed: int, *, training: bool) -> np.ndarray:
