@@ -191,7 +191,7 @@ def run(
     checks = gpu_checks.check(size, pool, precision)
     precisions, epoch = gpu_timing.systems(precision), gpu_work.epoch_of(pool.part(0, size.slices))
     left_out = gpu_timing.left_out_of(list(precisions), quick=quick)
-    left_out |= {name: "asked for by --leave-out" for name in unwanted}
+    left_out |= dict.fromkeys(unwanted, "asked for by --leave-out")
     for name, why in left_out.items():
         gpu_work.say(f"{name}: left out: {why}")
     timed = [name for name in precisions if name not in left_out]

@@ -84,7 +84,6 @@ class Train(Section):
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     schedule: Literal["plateau", "cosine"]
-    half_size_epochs: Annotated[int, Field(ge=0, le=10_000)]
     average_epochs: Annotated[int, Field(ge=0, le=10_000)]
     missed_weight: Share
     exponent: Annotated[float, Field(gt=0, le=4)]
@@ -98,28 +97,11 @@ class Train(Section):
     seed: Seed
 
     @model_validator(mode="after")
-    def ends_at_its_size(self) -> "Train":
-        if not self.half_size_epochs:
-            return self
-        if self.schedule != "cosine" or self.half_size_epochs >= self.epochs:
-            raise ValueError(
-                f"half_size_epochs {self.half_size_epochs} must be under epochs {self.epochs}, with "
-                f"schedule cosine (it is {self.schedule}): the last epochs are at the full size"
-            )
-        if self.image_size % 32:
-            raise ValueError(
-                f"half of image_size {self.image_size} must be a multiple of 16, as half_size_epochs "
-                f"{self.half_size_epochs} asks for it: set half_size_epochs to 0"
-            )
-        return self
-
-    @model_validator(mode="after")
     def averages_its_last_epochs(self) -> "Train":
-        most = self.epochs - self.half_size_epochs
-        if self.average_epochs and (self.schedule != "cosine" or self.average_epochs > most):
+        if self.average_epochs and (self.schedule != "cosine" or self.average_epochs > self.epochs):
             raise ValueError(
-                f"average_epochs {self.average_epochs} must be at most {most}, the epochs at full "
-                f"size, with schedule cosine (it is {self.schedule})"
+                f"average_epochs {self.average_epochs} must be at most epochs {self.epochs}, with "
+                f"schedule cosine (it is {self.schedule})"
             )
         return self
 

@@ -147,28 +147,8 @@ def test_shares_that_leave_nothing_to_train_on_are_refused(raw, validation, test
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({"half_size_epochs": 30, "epochs": 30, "schedule": "cosine"}, "must be under epochs 30"),
-        ({"half_size_epochs": 5, "schedule": "plateau"}, "with schedule cosine"),
-        (
-            {"half_size_epochs": 5, "schedule": "cosine", "image_size": 48},
-            "half of image_size 48 must be a multiple of 16",
-        ),
-    ],
-)
-def test_a_start_at_half_the_size_that_cannot_be_is_refused(raw, changed, expected):
-    raw["train"].update(changed)
-    assert expected in refusal(params.parse, raw)
-
-
-@pytest.mark.parametrize(
-    ("changed", "expected"),
-    [
         ({"average_epochs": 5, "schedule": "plateau"}, "with schedule cosine (it is plateau)"),
-        ({"average_epochs": 31, "epochs": 30, "schedule": "cosine"}, "must be at most 30"),
-        (
-            {"average_epochs": 11, "half_size_epochs": 20, "epochs": 30, "schedule": "cosine"},
-            "must be at most 10, the epochs at full size",
-        ),
+        ({"average_epochs": 31, "epochs": 30, "schedule": "cosine"}, "must be at most epochs 30"),
     ],
 )
 def test_a_mean_over_epochs_that_are_not_there_is_refused(raw, changed, expected):

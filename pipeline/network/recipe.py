@@ -77,18 +77,6 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Start:
-    """A training that begins on smaller slices.
-
-    model: the same network at a size that divides the other's, compiled. epochs: how many of
-    all epochs are its own.
-    """
-
-    model: keras.Model
-    epochs: int
-
-
-@dataclass(frozen=True)
 class Epoch:
     """One row of the curves. Scores are of validation patients, at the network's size."""
 
@@ -123,7 +111,6 @@ def epochs(
     state: schedule.State,
     done: int,
     seed: int,
-    start: Start | None = None,
 ) -> Iterator[tuple[Epoch, schedule.State]]:
     """Train epoch by epoch until the schedule ends, yielding after each one.
 
@@ -135,29 +122,20 @@ def epochs(
         balanced: all slices with tumour and as many without, drawn anew each epoch; else all.
         rules: of the schedule, with the number of its last epoch.
         state: of the schedule after epoch `done`; 0 is the start.
-        start: the first epochs train this one, whose weights `model` then takes over after
-            each of them; scores of those epochs are at its size.
 
     Raises:
         GliaflowError: the loss is not finite; or no epoch got past the floor.
     """
-    small, small_epochs = (start.model, start.epochs) if start else (model, 0)
-    made = {id(one): steps.make(one) for one in (small, model)}
+    own, side = steps.make(model), model.inputs[0].shape[1]
     for number in range(done + 1, rules.epochs + 1):
         if schedule.is_over(state, rules=rules):
             break
         rate = state.learning_rate
-        trained = small if number <= small_epochs else model
-        if trained is not model:
-            restore(trained, variables(model))
-        own, side = made[id(trained)], trained.inputs[0].shape[1]
-        trained.optimizer.learning_rate = rate
+        model.optimizer.learning_rate = rate
         generator = np.random.default_rng([seed, number])
         order = epoch_order(train, generator, balanced=balanced)
         train_loss = _train_once(own, train, order, batch, side, augmentation, generator)
         val_loss, score = _validate(own, validation, batch=batch, missed_weight=loss.missed_weight)
-        if trained is not model:
-            restore(model, variables(trained))
         epoch = Epoch(number, train_loss, val_loss, score, rate)
         _refuse_infinite(epoch, model)
         state = schedule.step(state, epoch=number, score=score, rules=rules)

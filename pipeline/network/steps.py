@@ -20,8 +20,7 @@ CUT = 0.5  # a probability from here on is tumour, while training
 class Steps(Protocol):
     """The compiled steps of one network.
 
-    images: (N, S, S, 3) uint8; masks: (N, S, S) uint8, share of tumour times 255. Where S is a
-    multiple of the network's size, slices are averaged down to it.
+    images: (N, S, S, 3) uint8; masks: (N, S, S) uint8, share of tumour times 255.
     """
 
     def train(self, images, masks, chosen: np.ndarray, drawn: augment.Drawn | None) -> np.ndarray:
@@ -69,23 +68,13 @@ def several() -> bool:
     return keras.distribution.distribution() is not None
 
 
-def _shown(images, masks, chosen, drawn, side: int):
-    """The slices of one step as a network of `side` pixels sees them, and their masks.
-
-    Returns:
-        (B, side, side, 3) uint8, and (B, side, side, 1) share of tumour in [0, 1].
+def _shown(images, masks, chosen, drawn):
+    """The slices of one step as the network sees them, (B, S, S, 3) uint8, and their masks:
+    (B, S, S, 1) share of tumour in [0, 1].
     """
     images = ops.take(images, chosen, axis=0)
     masks = ops.cast(ops.take(masks, chosen, axis=0)[..., None], "float32") / 255.0
-    factor = images.shape[1] // side
-    if factor > 1:
-        means = ops.average_pool(ops.cast(images, "float32"), factor)
-        images, masks = ops.cast(ops.round(means), "uint8"), ops.average_pool(masks, factor)
     return (images, masks) if drawn is None else augment.apply(images, masks, drawn)
-
-
-def _side(model: keras.Model) -> int:
-    return model.inputs[0].shape[1]
 
 
 def _compared(probability, masks, counts, loss: FocalTversky):
@@ -125,7 +114,7 @@ class _TensorFlow:
         import tensorflow as tf
 
         model = self._model
-        images, masks = _shown(images, masks, chosen, drawn, _side(model))
+        images, masks = _shown(images, masks, chosen, drawn)
         with tf.GradientTape() as tape:
             loss = model.loss(masks, model(images, training=True))
         gradients = tape.gradient(loss, model.trainable_variables)
@@ -133,7 +122,7 @@ class _TensorFlow:
         return loss
 
     def _compare(self, images, masks, chosen, counts):
-        images, masks = _shown(images, masks, chosen, None, _side(self._model))
+        images, masks = _shown(images, masks, chosen, None)
         return _compared(self._model(images, training=False), masks, counts, self._model.loss)
 
 
@@ -181,7 +170,7 @@ class _Jax:
         def one(step, found):
             (trained, kept, moments), losses = found
             own = jax.tree.map(lambda part: part[step], (chosen, drawn))
-            shown, truth = _shown(images, masks, *own, _side(self._model))
+            shown, truth = _shown(images, masks, *own)
             (loss, kept), gradients = self._gradient(trained, kept, shown, truth)
             trained, moments = self._model.optimizer.stateless_apply(moments, gradients, trained)
             return (trained, kept, moments), losses.at[step].set(loss)
@@ -196,10 +185,10 @@ class _Jax:
         import jax
 
         def one(step, found):
-            shown, truth = _shown(images, masks, chosen[step], None, _side(self._model))
+            shown, truth = _shown(images, masks, chosen[step], None)
             predicted, _ = self._model.stateless_call(trained, kept, shown, training=False)
             own = _compared(predicted, truth, counts[step], self._model.loss)
-            return tuple(all.at[step].set(one) for all, one in zip(found, own, strict=True))
+            return tuple(room.at[step].set(one) for room, one in zip(found, own, strict=True))
 
         none = ops.zeros((*chosen.shape, 3), "int32"), ops.zeros(len(chosen))
         return jax.lax.fori_loop(0, count, one, none)

@@ -92,7 +92,6 @@ def _train(
     lean.assign(network, lean.to_lean(lean.weights(drawn)))
     loss = recipe.Loss(missed_weight=wanted.missed_weight, exponent=wanted.exponent)
     recipe.compile_model(network, loss=loss, learning_rate=wanted.learning_rate)
-    start = _start(wanted, loss) if wanted.half_size_epochs else None
     print(
         f"train: {len(train.patients)} slices, {len(validation.patients)} to validate, "
         f"{side}x{side} px, {network.count_params():,} parameters, {wanted.precision}"
@@ -117,7 +116,6 @@ def _train(
         state=state,
         done=len(found),
         seed=wanted.seed,
-        start=start,
     )
     left = wanted.epochs - len(found)
     for epoch, state in progress.track(epochs, total=left, label="training"):
@@ -137,15 +135,6 @@ def _train(
         recipe.restore(network, mean)
         print(f"train: kept the mean of the last {wanted.average_epochs} epochs' weights")
     return network, found
-
-
-def _start(wanted: Train, loss: recipe.Loss) -> recipe.Start:
-    """The network at half the size, for the first epochs; its weights are given to it then."""
-    side, policy = wanted.image_size // 2, backend.policy(wanted.precision)
-    network = lean.build(image_size=side, filters=wanted.filters, dtype=policy)
-    recipe.compile_model(network, loss=loss, learning_rate=wanted.learning_rate)
-    print(f"train: the first {wanted.half_size_epochs} epochs at {side}x{side} px")
-    return recipe.Start(network, wanted.half_size_epochs)
 
 
 def _chosen(rows: pd.DataFrame, split: str, wanted: Train) -> pd.DataFrame:

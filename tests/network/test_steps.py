@@ -67,9 +67,9 @@ def test_two_devices_give_the_curve_of_one(on_jax):
 def test_jax_gives_the_curve_of_tensorflow(on_jax):
     _, found = curve("tensorflow")
     assert found[0, :2] == pytest.approx(on_jax[0, :2], abs=2e-3)
-    # Rounding makes two trainings of them, as two seeds would: seeds end 0.5 to 0.8 here.
-    assert found[:, 0] == pytest.approx(on_jax[:, 0], abs=0.05)
-    assert found[-1, 0] < found[0, 0] - 0.1  # it learns
+    # Rounding makes two trainings of them, as two seeds would.
+    assert found[:, 0] == pytest.approx(on_jax[:, 0], abs=0.02)
+    assert found[-1, 0] < found[0, 0] - 0.04  # it learns
 
 
 def test_the_stage_trains_under_jax_on_two_devices_and_tensorflow_reads_the_model(tmp_path):
