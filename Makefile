@@ -40,13 +40,10 @@ demo: $(ENV) ## from nothing to a judged model on drawn scans: minutes on two co
 	@gliaflow run
 
 test: $(ENV) ## all tests but the slow ones
-	@pytest -m "not slow"
+	@tests/side_by_side -m "not slow"
 
-# The watched inbox mostly waits, so its tests run beside the others; what they said comes last.
 test-all: $(ENV) ## the slow ones too: servers, workers, kills and restarts
-	@pytest tests/test_watch.py > .venv/watch.log 2>&1 & watch=$$!; trap "kill $$watch" INT TERM; \
-	pytest --ignore=tests/test_watch.py; others=$$?; wait $$watch; watch=$$?; \
-	echo "the watched inbox:"; cat .venv/watch.log; exit $$((others || watch))
+	@tests/side_by_side
 
 bench: $(ENV) ## the speed table; PyTorch's rows need `.venv/bin/uv pip install torch`
 	@python -m bench
