@@ -70,6 +70,7 @@ class Augment(Section):
     shift: Annotated[float, Field(ge=0, le=0.5)]
     intensity: Annotated[float, Field(ge=0, le=0.9)]
     missing: Share
+    paste: Share
 
 
 class Train(Section):
@@ -87,6 +88,7 @@ class Train(Section):
     average_epochs: Annotated[int, Field(ge=0, le=10_000)]
     missed_weight: Share
     exponent: Annotated[float, Field(gt=0, le=4)]
+    loss_by_slice: Share
     patience: Count
     plateau_patience: Count
     plateau_factor: Annotated[float, Field(gt=0, le=0.5)]

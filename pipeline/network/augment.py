@@ -14,6 +14,8 @@ from keras import ops
 
 from pipeline.domain.scans import FLAIR, POST, PRE
 
+RIM = 0.08  # of a slice's side: how far what surrounds a pasted tumour comes along
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -21,7 +23,8 @@ class Settings:
     slice is turned, stretched and moved (shares of its side). intensity: most that each
     sequence is made brighter or darker, as a share. missing: share of slices that lose their
     post-contrast sequence, or with it the pre-contrast one, as a scan where they were not
-    taken. 0 switches a thing off.
+    taken. paste: share of slices that get the tumour of another slice of their step as well.
+    0 switches a thing off.
     """
 
     flip: float
@@ -30,10 +33,11 @@ class Settings:
     shift: float
     intensity: float
     missing: float = 0.0
+    paste: float = 0.0
 
     @property
     def is_off(self) -> bool:
-        return not (self.flip or self.moves or self.intensity or self.missing)
+        return not (self.flip or self.moves or self.intensity or self.missing or self.paste)
 
     @property
     def moves(self) -> bool:
@@ -43,7 +47,8 @@ class Settings:
 class Drawn(NamedTuple):
     """transforms: (B, 8), where each output pixel comes from. gains: (B, 1, 1, 3).
     sources: (B, 3, 3) shares of 0 or 1, the sequence (row) that each one (column) is taken
-    from; None where each stays what it is.
+    from; None where each stays what it is. partners: (B,) place in the step of the slice whose
+    tumour is pasted, its own where none is; None where none is anywhere.
 
     Of several steps: (T, B, ...).
     """
@@ -51,6 +56,7 @@ class Drawn(NamedTuple):
     transforms: np.ndarray
     gains: np.ndarray
     sources: np.ndarray | None = None
+    partners: np.ndarray | None = None
 
     def of(self, steps: int | slice) -> "Drawn":
         """What was drawn for one step, or for some of them."""
@@ -81,7 +87,8 @@ def draw(generator: np.random.Generator, *, slices: int, side: int, settings: Se
     transforms = np.stack([a, b, x, c, d, y, zero, zero], axis=1).astype(np.float32)
     gains = 1 + generator.uniform(-settings.intensity, settings.intensity, (slices, 1, 1, 3))
     sources = _sources(generator, slices, settings.missing) if settings.missing else None
-    return Drawn(transforms, gains.astype(np.float32), sources)
+    partners = _partners(generator, slices, settings.paste) if settings.paste else None
+    return Drawn(transforms, gains.astype(np.float32), sources, partners)
 
 
 def _sources(generator: np.random.Generator, slices: int, missing: float) -> np.ndarray:
@@ -95,6 +102,12 @@ def _sources(generator: np.random.Generator, slices: int, missing: float) -> np.
     return sources
 
 
+def _partners(generator: np.random.Generator, slices: int, paste: float) -> np.ndarray:
+    """The slice that each one takes a tumour from: any of the step, itself too, or itself alone."""
+    own, other = np.arange(slices), generator.integers(0, slices, slices)
+    return np.where(generator.random(slices) < paste, other, own).astype(np.int32)
+
+
 def apply(images, masks, drawn: Drawn):
     """Change slices and their masks alike.
 
@@ -105,10 +118,33 @@ def apply(images, masks, drawn: Drawn):
         Both, of the same shapes and types. What moves in from outside is black and no tumour.
     """
     shown, masks = _moved(images, ops.cast(masks, "float32"), drawn.transforms)
+    if drawn.partners is not None:
+        shown, masks = _pasted(shown, masks, drawn.partners)
     if drawn.sources is not None:
         shown = ops.einsum("bhwc,bcd->bhwd", shown, drawn.sources)
     changed = ops.clip(shown * drawn.gains, 0.0, 255.0)
     return ops.cast(ops.round(changed), "uint8"), masks
+
+
+def _pasted(images, masks, partners):
+    """Slices with the tumour of their partner, where it lies in that; what surrounds it comes along
+    and fades over RIM of a side.
+
+    Source: after Zhang et al. 2021 (CarveMix), with one rim for all tumours.
+    """
+    others, tumours = ops.take(images, partners, axis=0), ops.take(masks, partners, axis=0)
+    reach = round(RIM * int(masks.shape[1]) / 2)
+    near = ops.cast(_mean_around(tumours, reach) > 0, "float32")
+    share = _mean_around(near, reach)
+    images = images * (1 - share) + others * share
+    return images, ops.maximum(masks * (1 - share), tumours)
+
+
+def _mean_around(images, reach: int):
+    """The mean of the square that ends `reach` pixels from each, of what lies within the slice."""
+    width = 2 * reach + 1
+    rows = ops.average_pool(images, (width, 1), strides=1, padding="same")
+    return ops.average_pool(rows, (1, width), strides=1, padding="same")
 
 
 def _moved(images, masks, transforms):

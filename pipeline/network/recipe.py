@@ -5,7 +5,7 @@ is yielded, and whoever calls writes it down.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -70,10 +70,11 @@ class Slices:
 
 @dataclass(frozen=True)
 class Loss:
-    """Settings of the focal Tversky loss."""
+    """Settings of the focal Tversky loss, as `focal_tversky` takes them."""
 
     missed_weight: float
     exponent: float
+    by_slice: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def compile_model(model: keras.Model, *, loss: Loss, learning_rate: float) -> No
     on_tensorflow_cpu = keras.backend.backend() == "tensorflow" and not backend.has_gpu()
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
-        loss=FocalTversky(missed_weight=loss.missed_weight, exponent=loss.exponent),
+        loss=FocalTversky(**asdict(loss)),
         jit_compile=False if on_tensorflow_cpu else "auto",
     )
     model.optimizer.build(model.trainable_variables)

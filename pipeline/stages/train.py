@@ -90,7 +90,7 @@ def _train(
     policy = backend.policy(wanted.precision)
     network = lean.build(image_size=side, filters=filters, dtype=policy)
     lean.assign(network, lean.to_lean(lean.weights(drawn)))
-    loss = recipe.Loss(missed_weight=wanted.missed_weight, exponent=wanted.exponent)
+    loss = recipe.Loss(wanted.missed_weight, wanted.exponent, wanted.loss_by_slice)
     recipe.compile_model(network, loss=loss, learning_rate=wanted.learning_rate)
     print(
         f"train: {len(train.patients)} slices, {len(validation.patients)} to validate, "

@@ -186,7 +186,9 @@ def test_what_comes_in_is_not_changed_in_place():
     assert np.array_equal(masks, before[1])
 
 
-@pytest.mark.parametrize("setting", ["flip", "rotate_degrees", "scale", "shift", "intensity"])
+@pytest.mark.parametrize(
+    "setting", ["flip", "rotate_degrees", "scale", "shift", "intensity", "missing", "paste"]
+)
 def test_one_setting_alone_switches_augmentation_on(setting):
     assert OFF.is_off
     assert not replace(OFF, **{setting: 0.1}).is_off
@@ -235,3 +237,67 @@ def test_switching_missing_on_draws_everything_else_as_before():
     assert both[0].sources is None
     assert np.array_equal(both[0].transforms, both[1].transforms)
     assert np.array_equal(both[0].gains, both[1].gains)
+
+
+def pair(side: int = 100) -> tuple[np.ndarray, np.ndarray]:
+    """Two slices, 50 and 200 bright: a tumour left of the middle in one, right of it in the other."""
+    images = np.empty((2, side, side, 3), np.uint8)
+    images[:] = np.array([50, 200], np.uint8)[:, None, None, None]
+    masks = np.zeros((2, side, side, 1), np.float32)
+    masks[0, 40:60, 20:30] = masks[1, 40:60, 70:80] = 1
+    return images, masks
+
+
+def with_partners(*partners: int) -> Drawn:
+    drawn = draw(np.random.default_rng(1), slices=len(partners), side=100, settings=OFF)
+    return drawn._replace(partners=np.array(partners, np.int32))
+
+
+def test_a_pasted_tumour_brings_its_pixels_and_its_mask_and_leaves_the_rest():
+    images, masks = pair()
+    new_images, new_masks = applied(images, masks, with_partners(1, 1))
+    assert np.array_equal(new_masks[0], np.maximum(masks[0], masks[1]))
+    assert (new_images[0][masks[1, ..., 0] == 1] == 200).all()
+    assert (new_images[0][:, :60] == 50).all()  # the own tumour too
+    assert np.array_equal(new_images[1], images[1])
+    assert np.array_equal(new_masks[1], masks[1])
+
+
+def test_what_surrounds_a_pasted_tumour_comes_along_and_fades():
+    images, masks = pair()
+    new_images, _ = applied(images, masks, with_partners(1, 1))
+    across = new_images[0, 50, 60:71, 0].astype(int)  # up to the tumour's left edge at 70
+    assert across[-1] == 200 and across[0] == 50
+    assert (np.diff(across) >= 0).all() and np.diff(across).max() < 60
+
+
+def test_an_own_tumour_under_a_pasted_one_and_its_rim_fades_in_the_mask_as_in_the_image():
+    images, masks = pair()
+    masks[0], masks[0, 45:50, 66:71] = 0, 1  # up to the other tumour, and a pixel into it
+    new_images, new_masks = applied(images, masks, with_partners(1, 1))
+    assert new_masks[0, 47, 70, 0] == 1
+    left = new_masks[0, 47, 66:70, 0]
+    assert np.allclose(left, (200 - new_images[0, 47, 66:70, 0].astype(int)) / 150, atol=0.01)
+    assert (np.diff(left) < 0).all() and left[-1] < 0.2
+
+
+def test_a_partner_without_tumour_and_the_slice_itself_change_nothing():
+    images, masks = pair()
+    masks[1] = 0
+    for partners in ((1, 0), (0, 1)):
+        new_images, new_masks = applied(images, masks, with_partners(*partners))
+        assert np.array_equal(new_images[0], images[0])
+        assert np.array_equal(new_masks[0], masks[0])
+
+
+def test_about_the_asked_share_of_slices_gets_a_partner_and_all_else_is_drawn_as_before():
+    settings = replace(FULL, missing=0.3)
+    plain, pasting = (
+        draw(np.random.default_rng(1), slices=1000, side=8, settings=one)
+        for one in (settings, replace(settings, paste=0.4))
+    )
+    assert plain.partners is None
+    assert np.mean(pasting.partners != np.arange(1000)) == pytest.approx(0.4, abs=0.05)
+    assert pasting.partners.min() >= 0 and pasting.partners.max() < 1000
+    for name in ("transforms", "gains", "sources"):
+        assert np.array_equal(getattr(plain, name), getattr(pasting, name))

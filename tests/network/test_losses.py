@@ -56,6 +56,12 @@ def test_index_takes_all_slices_as_one_sum():
     assert index(y_true, y_pred) == pytest.approx(3 / 3.3)  # 2 hit, 1 invented in the other
 
 
+def test_index_of_each_slice_by_itself():
+    y_true, y_pred = batch([1, 1, 0, 0], [0, 0, 0, 0]), batch([1, 1, 0, 0], [1, 0, 0, 0])
+    found = tversky_index(y_true, y_pred, missed_weight=0.7, axis=(1, 2, 3))
+    assert found.numpy() == pytest.approx([1, 1 / 1.3])  # all hit; 1 invented
+
+
 def test_index_takes_truth_of_any_type():
     y_pred = batch([1, 1, 0, 0])
     for dtype in (tf.uint8, tf.int32, tf.bool, tf.float64):
@@ -151,3 +157,39 @@ def test_the_keras_loss_gives_the_value_of_the_function():
     found = FocalTversky(missed_weight=0.7, exponent=0.75)(TRUTH, y_pred)
     assert found.shape == ()
     assert float(found) == pytest.approx((0.7 / 3.7) ** 0.75)
+
+
+SLICES = batch([1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0])
+
+
+def by_slice(share: float, y_pred) -> float:
+    return float(focal_tversky(SLICES, y_pred, missed_weight=0.7, exponent=1, by_slice=share))
+
+
+def test_by_slice_is_the_mean_over_slices_with_tumour():
+    # 4 hit: no loss; 1 missed of 1: 1 - 10 / 10.7; the third has no tumour and does not count.
+    y_pred = batch([1, 1, 1, 1], [0, 0, 0, 0], [0, 1, 0, 0])
+    assert by_slice(1, y_pred) == pytest.approx((1 - 10 / 10.7) / 2, rel=1e-4)
+
+
+def test_by_slice_a_small_tumour_counts_as_much_as_a_large_one_that_is_missed_by_as_much():
+    small = batch([1, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0])
+    large = batch([0, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0])
+    assert by_slice(0, small) == pytest.approx(by_slice(0, large))  # as one sum: a pixel is a pixel
+    assert by_slice(1, small) > 1.2 * by_slice(1, large)
+
+
+def test_by_slice_is_mixed_with_the_loss_of_the_batch():
+    y_pred = batch([1, 1, 0, 0.5], [0.5, 0, 0, 0], [0, 0.3, 0, 0])
+    whole, each = by_slice(0, y_pred), by_slice(1, y_pred)
+    assert by_slice(0.25, y_pred) == pytest.approx(0.75 * whole + 0.25 * each)
+    assert abs(whole - each) > 0.05
+
+
+@pytest.mark.parametrize("y_pred", [EMPTY, FULL])
+def test_by_slice_without_any_tumour_is_the_batch_alone_and_its_slope_finite(y_pred):
+    with tf.GradientTape() as tape:
+        tape.watch(y_pred)
+        found = focal_tversky(EMPTY, y_pred, missed_weight=0.7, exponent=0.75, by_slice=0.5)
+    assert float(found) == pytest.approx(0.5 * loss(EMPTY, y_pred))
+    assert np.isfinite(tape.gradient(found, y_pred)).all()

@@ -16,8 +16,10 @@ pytestmark = pytest.mark.slow
 TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 
 
-def curve(backend: str, **environment: str) -> tuple[int, np.ndarray]:
-    """Devices in use; loss, validation loss and validation Tversky of each epoch."""
+def curve(backend: str, **environment: str) -> tuple[int, np.ndarray, np.ndarray]:
+    """Devices in use; loss, validation loss and validation Tversky of each epoch, and those of the
+    one epoch with every switch on.
+    """
     done = subprocess.run(
         [sys.executable, "tests/one_curve.py"],
         cwd=checkouts.ROOT,
@@ -27,14 +29,14 @@ def curve(backend: str, **environment: str) -> tuple[int, np.ndarray]:
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    return found["devices"], np.array(found["curve"])
+    return found["devices"], np.array(found["curve"]), np.array(found["everything"])
 
 
 @pytest.fixture(scope="module")
-def on_jax() -> np.ndarray:
-    devices, found = curve("jax")
+def on_jax() -> tuple[np.ndarray, np.ndarray]:
+    devices, *found = curve("jax")
     assert devices == 1
-    return found
+    return tuple(found)
 
 
 LEAN = "tests/network/test_lean.py::test_both_"
@@ -62,16 +64,18 @@ def test_a_set_of_about_the_same_size_needs_no_other_program():
 
 
 def test_two_devices_give_the_curve_of_one(on_jax):
-    devices, found = curve("jax", **TWO)
+    devices, found, everything = curve("jax", **TWO)
     assert devices == 2
-    assert found[:, :2] == pytest.approx(on_jax[:, :2], abs=1e-3)
+    assert found[:, :2] == pytest.approx(on_jax[0][:, :2], abs=1e-3)
+    assert everything[:, :2] == pytest.approx(on_jax[1][:, :2], abs=1e-4)
 
 
 def test_jax_gives_the_curve_of_tensorflow(on_jax):
-    _, found = curve("tensorflow")
-    assert found[0, :2] == pytest.approx(on_jax[0, :2], abs=2e-3)
+    _, found, everything = curve("tensorflow")
+    assert everything[0, :2] == pytest.approx(on_jax[1][0, :2], abs=2e-3)
+    assert found[0, :2] == pytest.approx(on_jax[0][0, :2], abs=2e-3)
     # Rounding makes two trainings of them, as two seeds would.
-    assert found[:, 0] == pytest.approx(on_jax[:, 0], abs=0.02)
+    assert found[:, 0] == pytest.approx(on_jax[0][:, 0], abs=0.02)
     assert found[-1, 0] < found[0, 0] - 0.04  # it learns
 
 
