@@ -81,6 +81,7 @@ class Train(Section):
         tuple[Annotated[int, Field(ge=1, le=1024)], ...],
         Field(min_length=5, max_length=5, strict=False),
     ]
+    networks: Annotated[int, Field(ge=1, le=20)]
     batch: Annotated[int, Field(ge=1, le=1024)]
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     learning_rate: Annotated[float, Field(gt=0, le=1)]

@@ -43,11 +43,13 @@ class Store:
         root: folder for all trainings; what other digests left in it is removed when this
             one writes its first checkpoint.
         digest: another one never sees these checkpoints.
+        network: number of the network that is trained, where a training makes several.
     """
 
-    def __init__(self, root: Path, digest: str):
+    def __init__(self, root: Path, digest: str, network: int = 1):
         self._root = root
-        self._folder = root / digest[:16]
+        self._own = digest[:16]
+        self._folder = root / (self._own if network == 1 else f"{self._own}-{network}")
 
     def load(self) -> Checkpoint | None:
         """The last checkpoint, None where there is none or it was not written whole."""
@@ -71,8 +73,9 @@ class Store:
         mean: Sequence[np.ndarray] | None = None,
     ) -> None:
         """Write an epoch; the note that names its files is replaced last, in one step."""
-        if not self._folder.exists():
-            shutil.rmtree(self._root, ignore_errors=True)
+        for other in self._root.glob("*"):
+            if not other.name.startswith(self._own):
+                shutil.rmtree(other, ignore_errors=True)
         epoch = rows[-1]["epoch"]
         note = {
             "last": f"epoch-{epoch}.npz",

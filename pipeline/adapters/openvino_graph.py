@@ -40,10 +40,25 @@ def make(model: "keras.Model", *, batch: int) -> Any:
     x = op.multiply(op.convert(channels_first, ov.Type.f32), _constant(np.float32(1 / 255)))
     if factor > 1:
         x = op.avg_pool(x, [factor] * 2, [0, 0], [0, 0], [factor] * 2, exclude_pad=True)
-    x = _probability(x, weights)
+    found = [_probability(x, own) for own in _of_each_network(weights)]
+    x = found[0]
+    for other in found[1:]:
+        x = op.add(x, other)
+    if len(found) > 1:
+        x = op.multiply(x, _constant(np.float32(1 / len(found))))
     if factor > 1:
         x = _resized(x, factor, mode="linear_onnx", by="half_pixel")
     return ov.Model([op.result(x)], [slices], model.name)
+
+
+def _of_each_network(weights: Weights) -> list[Weights]:
+    """The weights of each network in the model, under the names that they have alone."""
+    last = "probability"
+    prefixes = [name.removesuffix(last) for name in weights if name.endswith(last)] or [""]
+    return [
+        {name.removeprefix(one): own for name, own in weights.items() if name.startswith(one)}
+        for one in prefixes
+    ]
 
 
 def _probability(x: Any, weights: Weights) -> Any:

@@ -17,7 +17,13 @@ MOMENTUM = 0.9
 
 
 def build(
-    *, image_size: int, filters: Sequence[int], height: int, width: int, name: str = "resunet"
+    *,
+    image_size: int,
+    filters: Sequence[int],
+    height: int,
+    width: int,
+    name: str = "resunet",
+    networks: int = 1,
 ) -> keras.Model:
     """Draw the network.
 
@@ -29,6 +35,7 @@ def build(
             are the published ones: 1,210,513 parameters.
         height, width: size in pixels of the slices that come in.
         name: goes with the model into its file.
+        networks: how many of these networks the model asks; it gives their mean.
 
     Returns:
         A model that maps (B, height, width, 3) uint8, 0 to 255, to (B, height, width, 1)
@@ -42,10 +49,16 @@ def build(
     x = layers.Rescaling(1 / 255, name="rescale")(slices)
     if factor > 1:
         x = layers.AveragePooling2D(factor, name="shrink")(x)
-    x = _probability(x, filters)
+    found = [_probability(x, filters, prefix) for prefix in prefixes(networks)]
+    x = found[0] if networks == 1 else layers.Average(name="mean")(found)
     if factor > 1:
         x = layers.UpSampling2D(factor, interpolation="bilinear", name="grow")(x)
     return keras.Model(slices, x, name=name)
+
+
+def prefixes(networks: int) -> list[str]:
+    """What the names of each network's layers begin with: nothing where it is the only one."""
+    return [""] if networks == 1 else [f"network_{number}_" for number in range(1, networks + 1)]
 
 
 def shrink_factor(*, image_size: int, height: int, width: int) -> int:
@@ -69,27 +82,30 @@ def shrink_factor(*, image_size: int, height: int, width: int) -> int:
     return height // image_size
 
 
-def _probability(x, filters: Sequence[int]):
+def _probability(x, filters: Sequence[int], prefix: str):
     top, *down, bottom = filters
-    x = _opening(x, top)
+    x = _opening(x, top, prefix)
     skips = [x]
     for depth, width in enumerate(down, start=1):
-        x = layers.MaxPooling2D(2, name=f"pool_{depth}")(x)
-        x = _residual_block(x, width, name=f"down_{depth}")
+        x = layers.MaxPooling2D(2, name=f"{prefix}pool_{depth}")(x)
+        x = _residual_block(x, width, name=f"{prefix}down_{depth}")
         skips.append(x)
-    x = layers.MaxPooling2D(2, name="pool_bottom")(x)
-    x = _residual_block(x, bottom, name="bottom")
+    x = layers.MaxPooling2D(2, name=f"{prefix}pool_bottom")(x)
+    x = _residual_block(x, bottom, name=f"{prefix}bottom")
     for depth, (skip, width) in reversed(list(enumerate(zip(skips, [top, *down], strict=True)))):
-        x = layers.UpSampling2D(2, interpolation="nearest", name=f"up_{depth}")(x)
-        x = layers.Concatenate(name=f"join_{depth}")([x, skip])
-        x = _residual_block(x, width, name=f"rise_{depth}")
-    return layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name="probability")(x)
+        x = layers.UpSampling2D(2, interpolation="nearest", name=f"{prefix}up_{depth}")(x)
+        x = layers.Concatenate(name=f"{prefix}join_{depth}")([x, skip])
+        x = _residual_block(x, width, name=f"{prefix}rise_{depth}")
+    return layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name=f"{prefix}probability")(
+        x
+    )
 
 
-def _opening(x, width: int):
+def _opening(x, width: int, prefix: str):
     for step in (1, 2):
-        x = _convolution(x, width, 3, name=f"open_{step}", activation="relu")
-        x = layers.BatchNormalization(momentum=MOMENTUM, name=f"open_{step}_norm")(x)
+        name = f"{prefix}open_{step}"
+        x = _convolution(x, width, 3, name=name, activation="relu")
+        x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_norm")(x)
     return x
 
 

@@ -142,6 +142,7 @@ def settings_shown(params: Params) -> dict[str, Any]:
         "learning rate": f"{train.learning_rate:g}, {train.schedule}",
         "loss": f"focal Tversky, missed weight {train.missed_weight:g}, "
         f"exponent {train.exponent:g}",
+        "networks": "one" if train.networks == 1 else f"mean of {train.networks}",
         "seed": str(train.seed),
         "missed_weight": evaluate.missed_weight,
         "threshold": f"{evaluate.threshold:g}",

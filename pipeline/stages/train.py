@@ -1,5 +1,6 @@
 """Train the ResUNet on the training patients; keep the epoch that validation liked best, the last
-one, or the mean of the last few, as `params.yaml: train` says.
+one, or the mean of the last few, as `params.yaml: train` says. Or several of them, one after
+another, from seeds that follow one another; the model then gives their mean.
 
 Needs Keras, numpy, pandas, OpenCV, pydantic and PyYAML alone. Where MLflow is installed
 the curves go there as well while they are made.
@@ -58,23 +59,35 @@ def run(
     chosen = [_chosen(rows, name, wanted) for name in ("train", "validation")]
     train, validation = _sources(chosen, wanted, scans=scans, factor=factor)
     digest = checkpoints.training_digest(params, manifest=manifest, splits=splits)
-    store = checkpoints.Store(checkpoint, digest)
+    prefixes = resunet.prefixes(wanted.networks)
+    stores = [checkpoints.Store(checkpoint, digest, 1 + place) for place in range(len(prefixes))]
+    weights: dict[str, Any] = {}
+    found: list[dict[str, Any]] = []
     with (
         locks.alone(checkpoint.with_name("training.lock"), what="train: another training runs"),
         curves.live(params.register_, digest=digest) as log,
     ):
-        network, found = _train(wanted, train, validation, store, log)
+        for place, (prefix, store) in enumerate(zip(prefixes, stores, strict=True)):
+            if prefix:
+                print(f"train: network {1 + place} of {wanted.networks}")
+            own = wanted.model_copy(update={"seed": (wanted.seed + place) % 2**32})
+            network, rows_found = _train(own, train, validation, store, log, before=len(found))
+            drawn = lean.to_drawn(lean.weights(network))
+            weights |= {prefix + name: values for name, values in drawn.items()}
+            found += _counted_on(rows_found, len(found))
     whole = resunet.build(
         image_size=wanted.image_size,
         filters=wanted.filters,
         height=height,
         width=width,
         name=intensity.NAMES[wanted.intensity],
+        networks=wanted.networks,
     )
-    lean.assign(whole, lean.to_drawn(lean.weights(network)))
+    lean.assign(whole, weights)
     model_files.save(whole, model)
     files.write_table(history, pd.DataFrame(found))
-    store.clear()
+    for store in stores:
+        store.clear()
 
 
 def _train(
@@ -83,8 +96,15 @@ def _train(
     validation: recipe.Source,
     store: checkpoints.Store,
     log: curves.Log,
+    *,
+    before: int,
 ) -> tuple[Any, list[dict[str, Any]]]:
-    """Train to the end of the schedule; the network with its best weights, and the curves."""
+    """Train to the end of the schedule; the network with its best weights, and the curves.
+
+    Args:
+        before: epochs of the networks before this one, which MLflow counts on from.
+    """
+    backend.make_repeatable(wanted.seed)
     side, filters = wanted.image_size, wanted.filters
     drawn = resunet.build(image_size=side, filters=filters, height=side, width=side)
     policy = backend.policy(wanted.precision)
@@ -103,7 +123,7 @@ def _train(
         state, found, best, mean = last.state, last.rows, last.best, last.mean
         recipe.restore(network, last.variables)
         print(f"train: goes on after epoch {found[-1]['epoch']}, which an earlier run finished")
-        log.rows(found)
+        log.rows(_counted_on(found, before))
     epochs = recipe.epochs(
         network,
         train=train,
@@ -126,7 +146,7 @@ def _train(
         if averaged > 0:
             mean = recipe.mean_of(mean, variables, averaged)
         store.save(variables, state, found, mean)
-        log.rows(found[-1:])
+        log.rows(_counted_on(found[-1:], before))
         _say(epoch, state)
     if mean is None:
         recipe.restore(network, best)
@@ -135,6 +155,10 @@ def _train(
         recipe.restore(network, mean)
         print(f"train: kept the mean of the last {wanted.average_epochs} epochs' weights")
     return network, found
+
+
+def _counted_on(rows: list[dict[str, Any]], before: int) -> list[dict[str, Any]]:
+    return [row | {"epoch": row["epoch"] + before} for row in rows]
 
 
 def _chosen(rows: pd.DataFrame, split: str, wanted: Train) -> pd.DataFrame:

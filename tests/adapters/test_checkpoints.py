@@ -105,6 +105,17 @@ def test_the_first_checkpoint_of_another_training_removes_the_old_one(tmp_path):
     assert Store(tmp_path, OTHER).load() is not None
 
 
+def test_networks_of_one_training_keep_their_checkpoints_beside_each_other(tmp_path):
+    for network, score in ((1, 0.5), (2, 0.6), (3, 0.7)):
+        train(Store(tmp_path, ONE, network), score)
+    for network, score in ((1, 0.5), (2, 0.6), (3, 0.7)):
+        found = Store(tmp_path, ONE, network).load()
+        assert found is not None
+        assert found.rows[0]["val_tversky"] == score
+    train(Store(tmp_path, OTHER, 2), 0.4)
+    assert [Store(tmp_path, ONE, network).load() for network in (1, 2, 3)] == [None] * 3
+
+
 def test_a_cleared_training_is_gone(tmp_path):
     store = Store(tmp_path, ONE)
     train(store, 0.5)

@@ -10,10 +10,12 @@ from pipeline.adapters import forms, openvino_graph
 from pipeline.network import inference, resunet
 
 
-def network(*, image_size: int, side: int, seed: int) -> keras.Model:
+def network(*, image_size: int, side: int, seed: int, networks: int = 1) -> keras.Model:
     """The drawn network with weights and batch statistics as a training leaves them."""
     filters = (4, 8, 8, 16, 16)
-    model = resunet.build(image_size=image_size, filters=filters, height=side, width=side)
+    model = resunet.build(
+        image_size=image_size, filters=filters, height=side, width=side, networks=networks
+    )
     generator = np.random.default_rng(seed)
     for variable in model.weights:
         if "kernel" not in variable.path:
@@ -27,11 +29,12 @@ def slices(count: int, side: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("image_size", "side"), [(32, 32), (16, 64)])
-@pytest.mark.parametrize("seed", [1, 2])
-def test_the_graph_gives_what_keras_gives(image_size, side, seed, tmp_path):
+@pytest.mark.parametrize(("seed", "networks"), [(1, 1), (2, 1), (1, 3)])
+def test_the_graph_gives_what_keras_gives(image_size, side, seed, networks, tmp_path):
     import openvino as ov
 
-    model, shown = network(image_size=image_size, side=side, seed=seed), slices(4, side)
+    model = network(image_size=image_size, side=side, seed=seed, networks=networks)
+    shown = slices(4, side)
     graph = openvino_graph.make(model, batch=4)
     options = {"INFERENCE_PRECISION_HINT": "f32"}
     request = ov.Core().compile_model(graph, "CPU", options).create_infer_request()

@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.adapters import model_files
 from pipeline.errors import GliaflowError
-from pipeline.network.resunet import build, shrink_factor
+from pipeline.network import lean
+from pipeline.network.resunet import build, prefixes, shrink_factor
 
 TINY = (2, 2, 2, 2, 2)
 PUBLISHED = (16, 32, 64, 128, 256)
@@ -188,3 +189,24 @@ def test_a_saved_model_holds_no_date(saved):
 
 def test_saving_leaves_one_file(saved):
     assert [path.name for path in saved[1].parent.iterdir()] == ["resunet.keras"]
+
+
+@pytest.mark.parametrize(("image_size", "side"), [(16, 16), (16, 32)])
+def test_a_model_of_several_networks_gives_their_mean(image_size, side):
+    alone = [tiny(image_size=image_size, side=side, seed=seed) for seed in (1, 2, 3)]
+    model = build(image_size=image_size, filters=TINY, height=side, width=side, networks=3)
+    weights = {
+        prefix + name: values
+        for prefix, one in zip(prefixes(3), alone, strict=True)
+        for name, values in lean.weights(one).items()
+    }
+    lean.assign(model, weights)
+    shown = slices(4, side)
+    each = [one.predict_on_batch(shown) for one in alone]
+    assert np.abs(each[0] - each[1]).max() > 0.01
+    assert np.allclose(model.predict_on_batch(shown), np.mean(each, axis=0), atol=1e-6)
+
+
+def test_a_network_alone_has_the_names_it_always_had():
+    assert prefixes(1) == [""]
+    assert {"open_1", "bottom_wide", "rise_0_short", "probability"} <= set(lean.weights(tiny()))

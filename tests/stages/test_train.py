@@ -1,12 +1,18 @@
 """The stage by itself on a tiny phantom: slices in memory and slices read while training."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
 
 import checkouts
+import numpy as np
+import pandas as pd
 import pytest
+
+from pipeline.adapters import model_files
+from pipeline.network import lean, resunet
 
 PATHS = {
     "scans": "data/scans", "manifest": "data/manifest.csv", "quarantine": "data/quarantine.csv",
@@ -64,3 +70,43 @@ def test_a_training_killed_among_the_averaged_epochs_ends_with_the_same_mean(tmp
     *last, said = trained(root)
     assert last[0] != straight[0]
     assert last[1] == straight[1]  # the same curves: only what is kept differs
+
+
+@pytest.mark.slow
+def test_several_networks_are_those_of_their_seeds_and_a_kill_in_the_second_changes_nothing(
+    tmp_path,
+):
+    root = checkouts.make(tmp_path, train={"epochs": 4, "image_size": 32})
+    assert checkouts.call(root, "dvc", "repro", "split").returncode == 0
+    alone, curves = [], []
+    for seed in (1, 2):
+        checkouts.change(root, train={"seed": seed})
+        _, history, _ = trained(root)
+        alone.append(lean.weights(model_files.load(root / PATHS["model"])))
+        curves.append(pd.read_csv(io.BytesIO(history)))
+    checkouts.change(root, train={"seed": 1, "networks": 2})
+    *straight, said = trained(root)
+    assert "train: network 2 of 2" in said
+    both = lean.weights(model_files.load(root / PATHS["model"]))
+    for prefix, own in zip(resunet.prefixes(2), alone, strict=True):
+        for name, values in own.items():
+            assert all(map(np.array_equal, both[prefix + name], values))
+    history = pd.read_csv(io.BytesIO(straight[1]))
+    assert history.epoch.tolist() == list(range(1, 9))
+    expected = pd.concat(curves, ignore_index=True)
+    assert history.drop(columns="epoch").equals(expected.drop(columns="epoch"))
+
+    process = subprocess.Popen(
+        COMMAND, cwd=root, env=checkouts.environment(root), stdout=subprocess.PIPE, text=True
+    )
+    in_second = False
+    for line in process.stdout or []:
+        in_second |= "network 2 of 2" in line
+        if in_second and line.startswith("train: epoch 2"):
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    *resumed, said = trained(root)
+    assert "goes on after epoch 4" in said and "goes on after epoch 2" in said
+    assert resumed == straight
+    assert not list((root / PATHS["checkpoint"]).rglob("*.npz"))
