@@ -123,6 +123,7 @@ class Evaluate(Section):
     threshold: Annotated[float, Field(gt=0, lt=1)]
     mirror: bool
     keep: Literal["all", "largest"]
+    min_area_px: Annotated[int, Field(ge=0, le=1_000_000)]
     missed_weight: Share
     resamples: Annotated[int, Field(ge=100, le=1_000_000)]
     seed: Seed

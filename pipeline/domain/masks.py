@@ -24,11 +24,13 @@ class Rule:
     threshold: from here on a probability is tumour, in (0, 1).
     mirror: ask about the slices' mirror images as well, left for right, and take the mean.
     keep: `all`, or of the regions that hang together in the scan only the `largest`.
+    min_area_px: then a slice with fewer tumour pixels than this has none, at least 0.
     """
 
     threshold: float
     mirror: bool
     keep: Literal["all", "largest"]
+    min_area_px: int
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ def of_scan(
         mirrored = predict(shown[:, :, ::-1])[:, :, ::-1]
         probability = (probability + mirrored) / np.float32(2)
     mask = probability >= rule.threshold
-    return Found(probability, largest_region(mask) if rule.keep == "largest" else mask)
+    if rule.keep == "largest":
+        mask = largest_region(mask)
+    return Found(probability, without_small_areas(mask, rule.min_area_px))
 
 
 def largest_region(mask: np.ndarray) -> np.ndarray:
@@ -79,3 +83,17 @@ def largest_region(mask: np.ndarray) -> np.ndarray:
     sizes = np.bincount(labels.ravel())[1:]
     largest: np.ndarray = labels == 1 + int(np.argmax(sizes))
     return largest
+
+
+def without_small_areas(mask: np.ndarray, min_area_px: int) -> np.ndarray:
+    """Slices with fewer tumour pixels than `min_area_px` emptied.
+
+    Args:
+        mask: (S, H, W) bool.
+
+    Returns:
+        (S, H, W) bool.
+    """
+    kept = mask.copy()
+    kept[mask.sum(axis=(1, 2)) < min_area_px] = False
+    return kept

@@ -141,12 +141,15 @@ def settings_shown(params: Params) -> dict[str, Any]:
         "epochs": f"at most {train.epochs}",
         "learning rate": f"{train.learning_rate:g}, {train.schedule}",
         "loss": f"focal Tversky, missed weight {train.missed_weight:g}, "
-        f"exponent {train.exponent:g}",
+        f"exponent {train.exponent:g}, {train.loss_by_slice:.0%} of it by slice",
+        "slices changed": ", ".join(f"{name} {value:g}" for name, value in train.augment if value)
+        or "not",
         "networks": "one" if train.networks == 1 else f"mean of {train.networks}",
         "seed": str(train.seed),
         "missed_weight": evaluate.missed_weight,
         "threshold": f"{evaluate.threshold:g}",
         "mirror image": "asked about too, mean of both" if evaluate.mirror else "not asked about",
         "regions kept": evaluate.keep,
+        "smallest area of a slice": f"{evaluate.min_area_px} px",
         "interval": f"95 %, {evaluate.resamples} resamples of patients",
     }

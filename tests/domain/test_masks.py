@@ -43,9 +43,16 @@ def test_a_full_mask_stays_full():
     assert masks.largest_region(np.ones((3, 4, 5), bool)).all()
 
 
+def test_a_slice_with_fewer_pixels_than_the_smallest_area_has_none():
+    mask = scan_of(["##.", "#.."], ["##.", "..."], ["...", "..."])
+    expected = scan_of(["##.", "#.."], ["...", "..."], ["...", "..."])
+    assert np.array_equal(masks.without_small_areas(mask, 3), expected)
+    assert np.array_equal(masks.without_small_areas(mask, 0), mask)
+
+
 SLICES = np.zeros((1, 2, 3, 3), np.uint8)
 SLICES[0, 0, 2] = 51  # a fifth of 255
-PLAIN = masks.Rule(threshold=0.5, mirror=False, keep="all")
+PLAIN = masks.Rule(threshold=0.5, mirror=False, keep="all", min_area_px=0)
 
 
 def brighter_to_the_right(images: np.ndarray) -> np.ndarray:
@@ -64,6 +71,15 @@ def test_a_pixel_at_the_threshold_is_tumour(keep, pixels):
     )
     assert found.mask.sum() == pixels
     assert found.mask.dtype == bool
+
+
+def test_the_smallest_area_is_asked_of_what_the_largest_region_leaves():
+    probability = np.array([[[0.9, 0.9, 0.0, 0.9]], [[0.0, 0.0, 0.0, 0.0]]], np.float32)
+    rule = replace(PLAIN, keep="largest", min_area_px=3)
+    found = masks.of_scan(
+        lambda images: probability, np.zeros((2, 1, 4, 3), np.uint8), rule, model_name="resunet"
+    )
+    assert not found.mask.any()
 
 
 def test_with_the_mirror_image_left_and_right_are_treated_alike():
