@@ -26,7 +26,7 @@ def gliaflow(precision: str) -> work.System:
     own = steps.make(network)
     images, masks = work.batch()
     shares, all_of_them = (masks[..., 0] * 255).astype(np.uint8), np.arange(work.BATCH)[None]
-    fastest, rule = _exported(precision), scan_masks.Rule(0.5, False, "all", 0)
+    fastest, rule = _exported(precision), scan_masks.Rule(0.5, 1, "all", 0)
 
     def segment(folder: Path, out: Path) -> None:
         patients = {one.name: sorted(one.iterdir()) for one in sorted(folder.iterdir())}

@@ -62,7 +62,7 @@ def predict(
     evaluate = own.params().evaluate
     wanted = _wanted(own, model_file)
     fastest = _fastest(own, wanted, patients, scans_folder, exact=exact)
-    rule = masks.Rule(evaluate.threshold, evaluate.mirror, evaluate.keep, evaluate.min_area_px)
+    rule = masks.Rule(evaluate.threshold, evaluate.views, evaluate.keep, evaluate.min_area_px)
     slices, refused = segment(fastest, patients, scans_folder, out, rule=rule, overlays=overlays)
     out.mkdir(parents=True, exist_ok=True)
     if refused:

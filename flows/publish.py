@@ -206,7 +206,7 @@ def _loads_back(project: Project, store: Registry, version: Version) -> tuple[bo
     own_rows = rows[(rows.patient == patient) & (rows.split == "test")]
     images = arrays.open_scan(project.path("scans"), patient).images
     wanted = project.params().evaluate
-    rule = masks.Rule(wanted.threshold, wanted.mirror, wanted.keep, wanted.min_area_px)
+    rule = masks.Rule(wanted.threshold, wanted.views, wanted.keep, wanted.min_area_px)
     positions = own_rows.position.to_numpy()
     found = masks.of_scan(
         forms.steady(model), images, rule, model_name=model.name, positions=positions

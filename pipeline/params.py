@@ -121,7 +121,7 @@ class Train(Section):
 class Evaluate(Section):
     splits: Annotated[tuple[SplitName, ...], Field(min_length=1, strict=False)]
     threshold: Annotated[float, Field(gt=0, lt=1)]
-    mirror: bool
+    views: Annotated[int, Field(ge=1, le=4)]  # as many as domain/views.py has
     keep: Literal["all", "largest"]
     min_area_px: Annotated[int, Field(ge=0, le=1_000_000)]
     missed_weight: Share

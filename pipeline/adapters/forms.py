@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.adapters import files, openvino_graph
 from pipeline.domain import lineage
-from pipeline.domain.masks import Predictor
+from pipeline.domain.views import Predictor
 from pipeline.network import processor
 
 if TYPE_CHECKING:

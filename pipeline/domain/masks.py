@@ -4,16 +4,14 @@ S slices in a scan, N of them looked at, H x W pixels. Does not know networks: w
 handed in.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy import ndimage  # type: ignore[import-untyped]  # it brings no types
 
-from pipeline.domain import intensity
+from pipeline.domain import intensity, views
 
-Predictor = Callable[[np.ndarray], np.ndarray]  # (N, H, W, 3) uint8 to (N, H, W) probability
 TOUCHING = np.ones((3, 3, 3), bool)  # by a side, an edge or a corner, in a slice and to the next
 
 
@@ -22,13 +20,13 @@ class Rule:
     """How masks follow.
 
     threshold: from here on a probability is tumour, in (0, 1).
-    mirror: ask about the slices' mirror images as well, left for right, and take the mean.
+    views: of each slice that the network is asked about, see `views`; the mean counts.
     keep: `all`, or of the regions that hang together in the scan only the `largest`.
     min_area_px: then a slice with fewer tumour pixels than this has none, at least 0.
     """
 
     threshold: float
-    mirror: bool
+    views: int
     keep: Literal["all", "largest"]
     min_area_px: int
 
@@ -42,7 +40,7 @@ class Found:
 
 
 def of_scan(
-    predict: Predictor,
+    predict: views.Predictor,
     images: np.ndarray,
     rule: Rule,
     *,
@@ -58,10 +56,7 @@ def of_scan(
     """
     looked_at = images if positions is None else images[positions]
     shown = intensity.fitting(model_name, looked_at, images)
-    probability = predict(shown)
-    if rule.mirror:
-        mirrored = predict(shown[:, :, ::-1])[:, :, ::-1]
-        probability = (probability + mirrored) / np.float32(2)
+    probability = views.mean(predict, shown, rule.views)
     mask = probability >= rule.threshold
     if rule.keep == "largest":
         mask = largest_region(mask)

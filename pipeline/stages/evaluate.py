@@ -71,7 +71,7 @@ def _score(
 ) -> Iterator[Scored]:
     bounds = metrics.terciles(accepted.groupby("patient").tumour_pixels.sum().to_numpy())
     predict = forms.steady(model)
-    rule = masks.Rule(wanted.threshold, wanted.mirror, wanted.keep, wanted.min_area_px)
+    rule = masks.Rule(wanted.threshold, wanted.views, wanted.keep, wanted.min_area_px)
     groups = list(rows.groupby(["split", "patient"]))
     for (split, patient), own in progress.track(groups, total=len(groups), label="evaluating"):
         scan = arrays.open_scan(scans, patient)

@@ -148,7 +148,7 @@ def settings_shown(params: Params) -> dict[str, Any]:
         "seed": str(train.seed),
         "missed_weight": evaluate.missed_weight,
         "threshold": f"{evaluate.threshold:g}",
-        "mirror image": "asked about too, mean of both" if evaluate.mirror else "not asked about",
+        "views of a slice": "one" if evaluate.views == 1 else f"mean of {evaluate.views}",
         "regions kept": evaluate.keep,
         "smallest area of a slice": f"{evaluate.min_area_px} px",
         "interval": f"95 %, {evaluate.resamples} resamples of patients",

@@ -52,7 +52,7 @@ def test_a_slice_with_fewer_pixels_than_the_smallest_area_has_none():
 
 SLICES = np.zeros((1, 2, 3, 3), np.uint8)
 SLICES[0, 0, 2] = 51  # a fifth of 255
-PLAIN = masks.Rule(threshold=0.5, mirror=False, keep="all", min_area_px=0)
+PLAIN = masks.Rule(threshold=0.5, views=1, keep="all", min_area_px=0)
 
 
 def brighter_to_the_right(images: np.ndarray) -> np.ndarray:
@@ -82,14 +82,7 @@ def test_the_smallest_area_is_asked_of_what_the_largest_region_leaves():
     assert not found.mask.any()
 
 
-def test_with_the_mirror_image_left_and_right_are_treated_alike():
-    rule = replace(PLAIN, mirror=True)
-    found = masks.of_scan(brighter_to_the_right, SLICES, rule, model_name="resunet")
-    assert np.allclose(found.probability, [[[0.01, 0.01, 0.21], [0.01, 0.01, 0.01]]])
-    assert found.probability.dtype == np.float32
-
-
-def test_without_it_the_network_is_asked_once():
+def test_with_one_view_the_network_is_asked_once():
     found = masks.of_scan(brighter_to_the_right, SLICES, PLAIN, model_name="resunet")
     assert np.array_equal(found.probability, brighter_to_the_right(SLICES))
 
