@@ -35,6 +35,11 @@ def test_a_view_twice_as_large_shows_the_middle_with_what_lies_between():
     assert found[0, :, :, 0].tolist() == [[30, 50, 70, 90]] * 4  # at 0.75, 1.25, 1.75, 2.25
 
 
+def test_a_smaller_view_is_black_where_the_slice_has_ended():
+    found = views.shown(picture([[100] * 6] * 6), View(0.5, False))
+    assert found[0, 3, :, 0].tolist() == [0, 50, 100, 100, 50, 0]  # at -2.5, -0.5, 1.5, 3.5, ...
+
+
 def test_a_mirrored_view_swaps_left_and_right_alone():
     images = picture([[1, 2, 3], [4, 5, 6]])
     found = views.shown(images, View(1, True))
