@@ -38,7 +38,9 @@ def test_lgg_sets_the_published_network_and_the_recipe_that_was_chosen(path):
     assert found.train.filters == (16, 32, 64, 128, 256)
     assert found.train.intensity == "scan"
     assert found.train.augment.missing == 0.2
+    assert found.train.loss_by_slice == 0.5
     assert found.evaluate.keep == "largest"
+    assert found.evaluate.views == 4
     assert found.gate.min_tversky == 0.8
 
 
