@@ -73,6 +73,26 @@ class Augment(Section):
     paste: Share
 
 
+class Finer(Section):
+    epochs: Annotated[int, Field(ge=0, le=10_000)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    min_learning_rate: Annotated[float, Field(ge=0, le=1)]
+    average_epochs: Annotated[int, Field(ge=0, le=10_000)]
+
+    @model_validator(mode="after")
+    def averages_its_own_epochs(self) -> "Finer":
+        if self.epochs and self.average_epochs > self.epochs:
+            raise ValueError(
+                f"average_epochs {self.average_epochs} must be at most epochs {self.epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def lets_the_rate_only_fall(self) -> "Finer":
+        _refuse_rising(self.learning_rate, self.min_learning_rate)
+        return self
+
+
 class Train(Section):
     slices: Literal["all", "tumour", "balanced"]
     intensity: Literal["raw", "scan"]
@@ -94,6 +114,7 @@ class Train(Section):
     plateau_patience: Count
     plateau_factor: Annotated[float, Field(gt=0, le=0.5)]
     min_learning_rate: Annotated[float, Field(ge=0, le=1)]
+    finer: Finer
     augment: Augment
     precision: Literal["float32", "bfloat16"]
     memory_gib: Positive
@@ -110,12 +131,23 @@ class Train(Section):
 
     @model_validator(mode="after")
     def lets_the_rate_only_fall(self) -> "Train":
-        if self.min_learning_rate > self.learning_rate:
+        _refuse_rising(self.learning_rate, self.min_learning_rate)
+        return self
+
+    @model_validator(mode="after")
+    def refines_what_ran_to_its_end(self) -> "Train":
+        if self.finer.epochs and self.schedule != "cosine":
             raise ValueError(
-                f"min_learning_rate {self.min_learning_rate} must not be over learning_rate "
-                f"{self.learning_rate}"
+                f"finer.epochs is {self.finer.epochs} and schedule {self.schedule}; a finer network "
+                "goes on from one that was trained to its end: set schedule to cosine, or "
+                "finer.epochs to 0"
             )
         return self
+
+
+def _refuse_rising(start: float, lowest: float) -> None:
+    if lowest > start:
+        raise ValueError(f"min_learning_rate {lowest} must not be over learning_rate {start}")
 
 
 class Evaluate(Section):

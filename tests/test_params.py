@@ -156,6 +156,25 @@ def test_a_mean_over_epochs_that_are_not_there_is_refused(raw, changed, expected
     assert expected in refusal(params.parse, raw)
 
 
+@pytest.mark.parametrize(
+    ("finer", "expected"),
+    [
+        ({"epochs": 3, "average_epochs": 4}, "average_epochs 4 must be at most epochs 3"),
+        ({"learning_rate": 0.001, "min_learning_rate": 0.002}, "must not be over learning_rate"),
+        ({"epochs": 8}, "finer.epochs is 8 and schedule plateau"),
+    ],
+)
+def test_a_finer_network_that_cannot_be_is_refused(raw, finer, expected):
+    raw["train"]["finer"] |= finer
+    assert expected in refusal(params.parse, raw)
+
+
+def test_a_finer_network_goes_with_a_schedule_that_ends(raw):
+    raw["train"] |= {"schedule": "cosine"}
+    raw["train"]["finer"] |= {"epochs": 8}
+    assert params.parse(raw).train.finer.epochs == 8
+
+
 def test_an_evaluation_without_the_test_split_is_refused(raw):
     put(raw, "evaluate.splits", ["validation"])
     assert "evaluate: splits must name test" in refusal(params.parse, raw)

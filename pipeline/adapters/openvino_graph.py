@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import keras
 
 EPSILON = 1e-3  # Keras's own
+FINER = "finer"  # begins the names of what works at twice the size
 Weights = Mapping[str, list[np.ndarray]]
 
 
@@ -33,32 +34,48 @@ def make(model: "keras.Model", *, batch: int) -> Any:
 
     weights = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
     height, width = model.inputs[0].shape[1:3]
-    names = {layer.name for layer in model.layers}
-    factor = int(model.get_layer("shrink").pool_size[0]) if "shrink" in names else 1
     slices = op.parameter([batch, height, width, 3], ov.Type.u8)
     channels_first = op.transpose(slices, op.constant(np.array([0, 3, 1, 2])))
     x = op.multiply(op.convert(channels_first, ov.Type.f32), _constant(np.float32(1 / 255)))
-    if factor > 1:
-        x = op.avg_pool(x, [factor] * 2, [0, 0], [0, 0], [factor] * 2, exclude_pad=True)
-    found = [_probability(x, own) for own in _of_each_network(weights)]
-    x = found[0]
-    for other in found[1:]:
-        x = op.add(x, other)
-    if len(found) > 1:
-        x = op.multiply(x, _constant(np.float32(1 / len(found))))
-    if factor > 1:
-        x = _resized(x, factor, mode="linear_onnx", by="half_pixel")
-    return ov.Model([op.result(x)], [slices], model.name)
-
-
-def _of_each_network(weights: Weights) -> list[Weights]:
-    """The weights of each network in the model, under the names that they have alone."""
     last = "probability"
     prefixes = [name.removesuffix(last) for name in weights if name.endswith(last)] or [""]
-    return [
-        {name.removeprefix(one): own for name, own in weights.items() if name.startswith(one)}
-        for one in prefixes
-    ]
+    finer = [one for one in prefixes if one.startswith(FINER)]
+    coarse = [one for one in prefixes if one not in finer]
+    found = [_grown(x, weights, coarse, _factor(model, "shrink"))]
+    if finer:
+        found.append(_grown(x, weights, finer, _factor(model, f"{FINER}_shrink")))
+    return ov.Model([op.result(_mean(found))], [slices], model.name)
+
+
+def _factor(model: "keras.Model", name: str) -> int:
+    names = {layer.name for layer in model.layers}
+    return int(model.get_layer(name).pool_size[0]) if name in names else 1
+
+
+def _grown(x: Any, weights: Weights, prefixes: list[str], factor: int) -> Any:
+    """What the networks of one size say on the whole, at the size of the slices."""
+    from openvino import opset13 as op
+
+    if factor > 1:
+        x = op.avg_pool(x, [factor] * 2, [0, 0], [0, 0], [factor] * 2, exclude_pad=True)
+    x = _mean([_probability(x, _without(one, weights)) for one in prefixes])
+    return _resized(x, factor, mode="linear_onnx", by="half_pixel") if factor > 1 else x
+
+
+def _without(prefix: str, weights: Weights) -> Weights:
+    """The weights of one network, under the names that they have alone."""
+    return {
+        name.removeprefix(prefix): own for name, own in weights.items() if name.startswith(prefix)
+    }
+
+
+def _mean(found: list[Any]) -> Any:
+    from openvino import opset13 as op
+
+    total = found[0]
+    for other in found[1:]:
+        total = op.add(total, other)
+    return total if len(found) == 1 else op.multiply(total, _constant(np.float32(1 / len(found))))
 
 
 def _probability(x: Any, weights: Weights) -> Any:

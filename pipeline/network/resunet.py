@@ -15,6 +15,8 @@ from pipeline.errors import GliaflowError
 # a few dozen steps would otherwise be judged by averages of the epochs before it.
 MOMENTUM = 0.9
 
+FINER = "finer"  # begins the names of what works at twice the size
+
 
 def build(
     *,
@@ -24,6 +26,7 @@ def build(
     width: int,
     name: str = "resunet",
     networks: int = 1,
+    finer: bool = False,
 ) -> keras.Model:
     """Draw the network.
 
@@ -36,29 +39,36 @@ def build(
         height, width: size in pixels of the slices that come in.
         name: goes with the model into its file.
         networks: how many of these networks the model asks; it gives their mean.
+        finer: beside each of them asks one that works at twice `image_size`.
 
     Returns:
         A model that maps (B, height, width, 3) uint8, 0 to 255, to (B, height, width, 1)
         float32 probability of tumour, in [0, 1].
 
     Raises:
-        GliaflowError: see `shrink_factor`.
+        GliaflowError: see `shrink_factor` and `finer_factor`.
     """
     factor = shrink_factor(image_size=image_size, height=height, width=width)
     slices = keras.Input((height, width, 3), dtype="uint8", name="slices")
     x = layers.Rescaling(1 / 255, name="rescale")(slices)
-    if factor > 1:
-        x = layers.AveragePooling2D(factor, name="shrink")(x)
-    found = [_probability(x, filters, prefix) for prefix in prefixes(networks)]
-    x = found[0] if networks == 1 else layers.Average(name="mean")(found)
-    if factor > 1:
-        x = layers.UpSampling2D(factor, interpolation="bilinear", name="grow")(x)
-    return keras.Model(slices, x, name=name)
+    own = prefixes(networks, finer=finer)
+    if not finer:
+        return keras.Model(slices, _mean(x, filters, own, factor), name=name)
+    small = _mean(x, filters, own[::2], factor)
+    large = _mean(x, filters, own[1::2], finer_factor(factor), of=f"{FINER}_")
+    return keras.Model(slices, layers.Average(name="both")([small, large]), name=name)
 
 
-def prefixes(networks: int) -> list[str]:
-    """What the names of each network's layers begin with: nothing where it is the only one."""
-    return [""] if networks == 1 else [f"network_{number}_" for number in range(1, networks + 1)]
+def prefixes(networks: int, *, finer: bool = False) -> list[str]:
+    """What the names of each network's layers begin with: nothing where it is the only one.
+
+    Args:
+        finer: each is followed by the one that works at twice its size.
+    """
+    if networks == 1 and not finer:
+        return [""]
+    sizes = ("network", FINER) if finer else ("network",)
+    return [f"{size}_{number}_" for number in range(1, networks + 1) for size in sizes]
 
 
 def shrink_factor(*, image_size: int, height: int, width: int) -> int:
@@ -80,6 +90,32 @@ def shrink_factor(*, image_size: int, height: int, width: int) -> int:
             f"expected a size that divides theirs: set one of {fitting}"
         )
     return height // image_size
+
+
+def finer_factor(factor: int) -> int:
+    """The same as `shrink_factor` at twice the size, from that at the size itself.
+
+    Raises:
+        GliaflowError: slices that are made smaller by an odd factor, or not at all.
+    """
+    if factor % 2:
+        raise GliaflowError(
+            f"train.finer works at twice train.image_size, and that does not divide the slices, "
+            f"whose side is {factor} times train.image_size; expected an even number of times: "
+            "halve train.image_size, or set train.finer.epochs to 0"
+        )
+    return factor // 2
+
+
+def _mean(x, filters: Sequence[int], own: Sequence[str], factor: int, of: str = ""):
+    """What the networks of one size say on the whole, at the size of the slices."""
+    if factor > 1:
+        x = layers.AveragePooling2D(factor, name=f"{of}shrink")(x)
+    found = [_probability(x, filters, prefix) for prefix in own]
+    x = found[0] if len(found) == 1 else layers.Average(name=f"{of}mean")(found)
+    if factor > 1:
+        x = layers.UpSampling2D(factor, interpolation="bilinear", name=f"{of}grow")(x)
+    return x
 
 
 def _probability(x, filters: Sequence[int], prefix: str):

@@ -129,22 +129,26 @@ def settings_shown(params: Params) -> dict[str, Any]:
     """What a reader needs to know of how the model was made, as text."""
     train, evaluate = params.train, params.evaluate
     source = params.fetch.source
+    networks = train.networks * (2 if train.finer.epochs else 1)
     return {
         "source": source if source.startswith("s3://") else Path(source).name,
         "unit": params.split.unit,
         "salt": params.split.salt,
         "training slices": train.slices,
         "brightness": "one a scan" if train.intensity == "scan" else "as it came",
-        "image size": f"{train.image_size} px",
+        "image size": f"{train.image_size} px"
+        + (f", then {2 * train.image_size} px" if train.finer.epochs else ""),
         "filters": ", ".join(map(str, train.filters)),
         "batch": str(train.batch),
-        "epochs": f"at most {train.epochs}",
-        "learning rate": f"{train.learning_rate:g}, {train.schedule}",
+        "epochs": f"at most {train.epochs}"
+        + (f", then {train.finer.epochs}" if train.finer.epochs else ""),
+        "learning rate": f"{train.learning_rate:g}, {train.schedule}"
+        + (f", then {train.finer.learning_rate:g}" if train.finer.epochs else ""),
         "loss": f"focal Tversky, missed weight {train.missed_weight:g}, "
         f"exponent {train.exponent:g}, {train.loss_by_slice:.0%} of it by slice",
         "slices changed": ", ".join(f"{name} {value:g}" for name, value in train.augment if value)
         or "not",
-        "networks": "one" if train.networks == 1 else f"mean of {train.networks}",
+        "networks": "one" if networks == 1 else f"mean of {networks}",
         "seed": str(train.seed),
         "missed_weight": evaluate.missed_weight,
         "threshold": f"{evaluate.threshold:g}",

@@ -1,12 +1,13 @@
 """Train the ResUNet on the training patients; keep the epoch that validation liked best, the last
 one, or the mean of the last few, as `params.yaml: train` says. Or several of them, one after
-another, from seeds that follow one another; the model then gives their mean.
+another, from seeds that follow one another, each of them once more at twice the size: the model
+then gives their mean.
 
 Needs Keras, numpy, pandas, OpenCV, pydantic and PyYAML alone. Where MLflow is installed
 the curves go there as well while they are made.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,19 @@ from pipeline.params import Params, Train
 COMPILED = Path(".local") / "compiled"
 
 
+@dataclass(frozen=True)
+class Turn:
+    """One network of a model.
+
+    prefix: begins the names of its layers. wanted: its own settings. goes_on: it starts from the
+    weights of the turn before, not from chance.
+    """
+
+    prefix: str
+    wanted: Train
+    goes_on: bool
+
+
 def run(
     params: Params,
     *,
@@ -51,29 +65,39 @@ def run(
     rows = tables.with_split(tables.accepted(manifest, quarantine), splits)
     height, width = params.validate_.height_px, params.validate_.width_px
     factor = resunet.shrink_factor(image_size=wanted.image_size, height=height, width=width)
+    if wanted.finer.epochs:
+        resunet.finer_factor(factor)
     backend.make_repeatable(wanted.seed)
     backend.keep_compiled(COMPILED)
     devices = backend.use_all_devices(wanted.batch)
     if devices > 1:
         print(f"train: {devices} devices, each with {wanted.batch // devices} slices of a step")
     chosen = [_chosen(rows, name, wanted) for name in ("train", "validation")]
-    train, validation = _sources(chosen, wanted, scans=scans, factor=factor)
+    turns = _turns(wanted)
+    sources = {
+        side: _sources(chosen, wanted, scans=scans, factor=height // side)
+        for side in sorted({turn.wanted.image_size for turn in turns})
+    }
     digest = checkpoints.training_digest(params, manifest=manifest, splits=splits)
-    prefixes = resunet.prefixes(wanted.networks)
-    stores = [checkpoints.Store(checkpoint, digest, 1 + place) for place in range(len(prefixes))]
+    stores = [checkpoints.Store(checkpoint, digest, 1 + place) for place in range(len(turns))]
     weights: dict[str, Any] = {}
+    drawn: lean.Weights | None = None
     found: list[dict[str, Any]] = []
     with (
         locks.alone(checkpoint.with_name("training.lock"), what="train: another training runs"),
         curves.live(params.register_, digest=digest) as log,
     ):
-        for place, (prefix, store) in enumerate(zip(prefixes, stores, strict=True)):
-            if prefix:
-                print(f"train: network {1 + place} of {wanted.networks}")
-            own = wanted.model_copy(update={"seed": (wanted.seed + place) % 2**32})
-            network, rows_found = _train(own, train, validation, store, log, before=len(found))
+        for place, (turn, store) in enumerate(zip(turns, stores, strict=True)):
+            if turn.prefix:
+                after = f", goes on from network {place}" if turn.goes_on else ""
+                print(f"train: network {1 + place} of {len(turns)}{after}")
+            slices = sources[turn.wanted.image_size]
+            start = drawn if turn.goes_on else None
+            network, rows_found = _train(
+                turn.wanted, *slices, store, log, start=start, before=len(found)
+            )
             drawn = lean.to_drawn(lean.weights(network))
-            weights |= {prefix + name: values for name, values in drawn.items()}
+            weights |= {turn.prefix + name: values for name, values in drawn.items()}
             found += _counted_on(rows_found, len(found))
     whole = resunet.build(
         image_size=wanted.image_size,
@@ -82,12 +106,27 @@ def run(
         width=width,
         name=intensity.NAMES[wanted.intensity],
         networks=wanted.networks,
+        finer=bool(wanted.finer.epochs),
     )
     lean.assign(whole, weights)
     model_files.save(whole, model)
     files.write_table(history, pd.DataFrame(found))
     for store in stores:
         store.clear()
+
+
+def _turns(wanted: Train) -> list[Turn]:
+    """The networks in the order of their training."""
+    finer, turns = wanted.finer, []
+    for prefix in resunet.prefixes(wanted.networks, finer=bool(finer.epochs)):
+        if prefix.startswith(resunet.FINER):
+            own = finer.model_dump() | {"image_size": 2 * wanted.image_size}
+            turns.append(Turn(prefix, turns[-1].wanted.model_copy(update=own), goes_on=True))
+            continue
+        seed = wanted.seed + sum(not turn.goes_on for turn in turns)
+        own = {"seed": seed % 2**32}
+        turns.append(Turn(prefix, wanted.model_copy(update=own), goes_on=False))
+    return turns
 
 
 def _train(
@@ -97,19 +136,23 @@ def _train(
     store: checkpoints.Store,
     log: curves.Log,
     *,
+    start: lean.Weights | None,
     before: int,
 ) -> tuple[Any, list[dict[str, Any]]]:
     """Train to the end of the schedule; the network with its best weights, and the curves.
 
     Args:
+        start: weights of a drawn network to start from; None: drawn by chance.
         before: epochs of the networks before this one, which MLflow counts on from.
     """
     backend.make_repeatable(wanted.seed)
     side, filters = wanted.image_size, wanted.filters
-    drawn = resunet.build(image_size=side, filters=filters, height=side, width=side)
+    if start is None:
+        drawn = resunet.build(image_size=side, filters=filters, height=side, width=side)
+        start = lean.weights(drawn)
     policy = backend.policy(wanted.precision)
     network = lean.build(image_size=side, filters=filters, dtype=policy)
-    lean.assign(network, lean.to_lean(lean.weights(drawn)))
+    lean.assign(network, lean.to_lean(start))
     loss = recipe.Loss(wanted.missed_weight, wanted.exponent, wanted.loss_by_slice)
     recipe.compile_model(network, loss=loss, learning_rate=wanted.learning_rate)
     print(
@@ -177,7 +220,7 @@ def _chosen(rows: pd.DataFrame, split: str, wanted: Train) -> pd.DataFrame:
 def _sources(
     chosen: list[pd.DataFrame], wanted: Train, *, scans: Path, factor: int
 ) -> list[recipe.Source]:
-    """Slices in memory, on the device where that pays; read while training where they are too many."""
+    """Of training and validation: slices in memory, on the device where that pays; read while training where they are too many."""
     side, by_scan = wanted.image_size, wanted.intensity == "scan"
     gib = sum(map(len, chosen)) * side * side * 4 / 2**30
     if gib > wanted.memory_gib:

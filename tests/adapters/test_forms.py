@@ -10,12 +10,15 @@ from pipeline.adapters import forms, openvino_graph
 from pipeline.network import inference, resunet
 
 
-def network(*, image_size: int, side: int, seed: int, networks: int = 1) -> keras.Model:
+def network(
+    *, image_size: int, side: int, seed: int, networks: int = 1, finer: bool = False
+) -> keras.Model:
     """The drawn network with weights and batch statistics as a training leaves them."""
     filters = (4, 8, 8, 16, 16)
     model = resunet.build(
-        image_size=image_size, filters=filters, height=side, width=side, networks=networks
-    )
+        image_size=image_size, filters=filters, height=side, width=side, networks=networks,
+        finer=finer,
+    )  # fmt: skip
     generator = np.random.default_rng(seed)
     for variable in model.weights:
         if "kernel" not in variable.path:
@@ -28,12 +31,15 @@ def slices(count: int, side: int) -> np.ndarray:
     return np.random.default_rng(9).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize(("image_size", "side"), [(32, 32), (16, 64)])
+@pytest.mark.parametrize(
+    ("image_size", "side", "finer"),
+    [(32, 32, False), (16, 64, False), (16, 64, True), (32, 64, True)],
+)
 @pytest.mark.parametrize(("seed", "networks"), [(1, 1), (2, 1), (1, 3)])
-def test_the_graph_gives_what_keras_gives(image_size, side, seed, networks, tmp_path):
+def test_the_graph_gives_what_keras_gives(image_size, side, finer, seed, networks, tmp_path):
     import openvino as ov
 
-    model = network(image_size=image_size, side=side, seed=seed, networks=networks)
+    model = network(image_size=image_size, side=side, seed=seed, networks=networks, finer=finer)
     shown = slices(4, side)
     graph = openvino_graph.make(model, batch=4)
     options = {"INFERENCE_PRECISION_HINT": "f32"}

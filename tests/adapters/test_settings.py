@@ -121,7 +121,7 @@ def test_a_value_out_of_range_is_refused_and_the_file_left(path, values, sentenc
 
 
 def test_a_file_that_was_wrong_before_is_refused_and_left(path):
-    path.write_text(path.read_text().replace("  epochs:", "  epoch: 40\n  epochs:"))
+    path.write_text(path.read_text().replace("\n  epochs:", "\n  epoch: 40\n  epochs:"))
     before = path.read_bytes()
     with pytest.raises(GliaflowError, match=r"train.epoch is not known"):
         use_phantom(path)

@@ -207,6 +207,33 @@ def test_a_model_of_several_networks_gives_their_mean(image_size, side):
     assert np.allclose(model.predict_on_batch(shown), np.mean(each, axis=0), atol=1e-6)
 
 
+@pytest.mark.parametrize(("side", "networks"), [(32, 1), (64, 1), (64, 2)])
+def test_a_finer_network_is_asked_at_twice_the_size(side, networks):
+    own = prefixes(networks, finer=True)
+    sizes = [32 if prefix.startswith("finer") else 16 for prefix in own]
+    assert sizes == [16, 32] * networks
+    alone = [tiny(image_size=size, side=side, seed=seed) for seed, size in enumerate(sizes)]
+    model = build(
+        image_size=16, filters=TINY, height=side, width=side, networks=networks, finer=True
+    )
+    weights = {
+        prefix + name: values
+        for prefix, one in zip(own, alone, strict=True)
+        for name, values in lean.weights(one).items()
+    }
+    lean.assign(model, weights)
+    shown = slices(4, side)
+    each = [one.predict_on_batch(shown) for one in alone]
+    assert np.abs(each[0] - each[1]).max() > 0.01
+    assert np.allclose(model.predict_on_batch(shown), np.mean(each, axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1, 3])
+def test_twice_a_size_that_does_not_divide_the_slices_is_refused(factor):
+    with pytest.raises(GliaflowError, match=f"side is {factor} times"):
+        build(image_size=16, filters=TINY, height=16 * factor, width=16 * factor, finer=True)
+
+
 def test_a_network_alone_has_the_names_it_always_had():
     assert prefixes(1) == [""]
     assert {"open_1", "bottom_wide", "rise_0_short", "probability"} <= set(lean.weights(tiny()))
