@@ -127,6 +127,7 @@ def test_more_folds_than_patients_are_a_sentence(crossed):
 @pytest.mark.slow
 def test_another_way_of_scoring_trains_nothing_anew(crossed):
     root, _ = crossed
+    assert checkouts.call(root, "gliaflow", *WANTED).returncode == 0  # its table once more
     before = read(root / "reports/cross-validation/patients.csv")
     done = checkouts.call(root, "gliaflow", *WANTED, "--set", "evaluate.threshold=0.9")
     assert done.returncode == 0, done.stdout + done.stderr
