@@ -15,6 +15,7 @@ def network(
 ) -> keras.Model:
     """The drawn network with weights and batch statistics as a training leaves them."""
     filters = (4, 8, 8, 16, 16)
+    keras.utils.set_random_seed(seed)
     model = resunet.build(
         image_size=image_size, filters=filters, height=side, width=side, networks=networks,
         finer=finer,
