@@ -191,20 +191,25 @@ def test_saving_leaves_one_file(saved):
     assert [path.name for path in saved[1].parent.iterdir()] == ["resunet.keras"]
 
 
+def is_the_mean_of(model: keras.Model, own: list[str], alone: list[keras.Model]) -> bool:
+    """Whether a model with the weights of others, under these prefixes, gives their mean."""
+    weights = {
+        prefix + name: values
+        for prefix, one in zip(own, alone, strict=True)
+        for name, values in lean.weights(one).items()
+    }
+    lean.assign(model, weights)
+    shown = slices(4, model.inputs[0].shape[1])
+    each = [one.predict_on_batch(shown) for one in alone]
+    assert np.abs(each[0] - each[1]).max() > 0.01
+    return np.allclose(model.predict_on_batch(shown), np.mean(each, axis=0), atol=1e-6)
+
+
 @pytest.mark.parametrize(("image_size", "side"), [(16, 16), (16, 32)])
 def test_a_model_of_several_networks_gives_their_mean(image_size, side):
     alone = [tiny(image_size=image_size, side=side, seed=seed) for seed in (1, 2, 3)]
     model = build(image_size=image_size, filters=TINY, height=side, width=side, networks=3)
-    weights = {
-        prefix + name: values
-        for prefix, one in zip(prefixes(3), alone, strict=True)
-        for name, values in lean.weights(one).items()
-    }
-    lean.assign(model, weights)
-    shown = slices(4, side)
-    each = [one.predict_on_batch(shown) for one in alone]
-    assert np.abs(each[0] - each[1]).max() > 0.01
-    assert np.allclose(model.predict_on_batch(shown), np.mean(each, axis=0), atol=1e-6)
+    assert is_the_mean_of(model, prefixes(3), alone)
 
 
 @pytest.mark.parametrize(("side", "networks"), [(32, 1), (64, 1), (64, 2)])
@@ -216,16 +221,7 @@ def test_a_finer_network_is_asked_at_twice_the_size(side, networks):
     model = build(
         image_size=16, filters=TINY, height=side, width=side, networks=networks, finer=True
     )
-    weights = {
-        prefix + name: values
-        for prefix, one in zip(own, alone, strict=True)
-        for name, values in lean.weights(one).items()
-    }
-    lean.assign(model, weights)
-    shown = slices(4, side)
-    each = [one.predict_on_batch(shown) for one in alone]
-    assert np.abs(each[0] - each[1]).max() > 0.01
-    assert np.allclose(model.predict_on_batch(shown), np.mean(each, axis=0), atol=1e-6)
+    assert is_the_mean_of(model, own, alone)
 
 
 @pytest.mark.parametrize("factor", [1, 3])
