@@ -62,7 +62,10 @@ def tracking_uri(settings: Register) -> str:
 
 
 def send(client: Any, run_id: str, rows: list[dict[str, Any]]) -> None:
-    """Log epochs to a run, the epoch as step; what the run holds already is left out."""
+    """Log epochs to a run, the epoch as step; what the run holds already is left out.
+
+    Epochs of several networks count on, so that none of them share a step.
+    """
     from mlflow.entities import Metric
 
     there = {metric.step for metric in client.get_metric_history(run_id, "val_tversky")}
@@ -72,7 +75,7 @@ def send(client: Any, run_id: str, rows: list[dict[str, Any]]) -> None:
         for row in rows
         if row["epoch"] not in there
         for name, value in row.items()
-        if name != "epoch"
+        if name not in ("network", "epoch")
     ]
     for start in range(0, len(metrics), 1000):
         client.log_batch(run_id, metrics=metrics[start : start + 1000])

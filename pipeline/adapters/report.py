@@ -82,7 +82,8 @@ def render(
     Args:
         metrics: as in metrics.json; what is absent, null or NaN reads as not measured.
         patients: as in patients.csv, one row a patient, scores in [0, 1].
-        history: one row an epoch: epoch, loss, val_loss, val_tversky, learning_rate.
+        history: one row an epoch: network (counted from 1), epoch (counted on over networks), loss,
+            val_loss, val_tversky, learning_rate.
         quarantine: one row a broken rule; may be empty.
         pictured: in any order; the page shows the lowest Tversky first.
         counts: {"patients" | "slices" | "tumour_slices": {split: number}}.
@@ -105,6 +106,7 @@ def render(
         patients=patients.sort_values(["tversky", "patient"]).to_dict("records"),
         curves=[Markup(_curve_svg(history, title)) for title in _CURVES] if len(history) else [],
         best=best[:1].to_dict("records"),
+        networks=history["network"].nunique(),
         quarantine=quarantine.to_dict("records"),
         pictured=[vars(one) | {"slices": [*map(_slice, one.slices)]} for one in worst_first],
         places={one.patient: place for place, one in enumerate(worst_first, start=1)},
@@ -181,14 +183,19 @@ def _figure(history: pd.DataFrame, titles: list[str], *, inches: tuple[float, fl
 
 
 def _draw(axes: Any, history: pd.DataFrame, title: str) -> None:
-    marker = "o" if len(history) == 1 else None
-    for column, look in _CURVES[title].items():
-        axes.plot(history["epoch"], history[column], marker=marker, **look)
+    for network, own in history.groupby("network"):
+        epochs = own["epoch"]
+        for column, look in _CURVES[title].items():
+            marker = "o" if len(own) == 1 else None
+            named = look if network == 1 else look | {"label": None}
+            axes.plot(epochs, own[column], marker=marker, **named)
+        if network > 1:
+            axes.axvline(epochs.min() - 0.5, color=_INK, linestyle=":", linewidth=0.8)
     if title == "Learning rate":
         _name_rates(axes, sorted({rate for rate in history["learning_rate"] if rate > 0}))
     else:
         axes.set_ylim(0, 1 if title == "Validation Tversky" else None)
-    if title == "Loss":
+    if title == "Loss" and len(history):
         axes.legend(frameon=False, labelcolor=_INK)
     axes.set_title(title, color=_INK, fontsize=11)
     axes.set_xlabel("epoch", color=_INK)

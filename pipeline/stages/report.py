@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline.adapters import arrays, files, predictions, report, tables
 from pipeline.domain.splits import SPLITS
-from pipeline.params import Params
+from pipeline.params import Finer, Params, Train
 
 
 def run(
@@ -129,7 +129,9 @@ def settings_shown(params: Params) -> dict[str, Any]:
     """What a reader needs to know of how the model was made, as text."""
     train, evaluate = params.train, params.evaluate
     source = params.fetch.source
-    networks = train.networks * (2 if train.finer.epochs else 1)
+    finer = train.finer if train.finer.epochs else None
+    networks = train.networks * (2 if finer else 1)
+    at_most = "at most " if train.schedule == "plateau" else ""
     return {
         "source": source if source.startswith("s3://") else Path(source).name,
         "unit": params.split.unit,
@@ -137,13 +139,13 @@ def settings_shown(params: Params) -> dict[str, Any]:
         "training slices": train.slices,
         "brightness": "one a scan" if train.intensity == "scan" else "as it came",
         "image size": f"{train.image_size} px"
-        + (f", then {2 * train.image_size} px" if train.finer.epochs else ""),
+        + (f", then {2 * train.image_size} px" if finer else ""),
         "filters": ", ".join(map(str, train.filters)),
         "batch": str(train.batch),
-        "epochs": f"at most {train.epochs}"
-        + (f", then {train.finer.epochs}" if train.finer.epochs else ""),
+        "epochs": f"{at_most}{train.epochs}" + (f", then {finer.epochs}" if finer else ""),
+        "weights kept": _weights_kept(train) + (f", then {_weights_kept(finer)}" if finer else ""),
         "learning rate": f"{train.learning_rate:g}, {train.schedule}"
-        + (f", then {train.finer.learning_rate:g}" if train.finer.epochs else ""),
+        + (f", then {finer.learning_rate:g}" if finer else ""),
         "loss": f"focal Tversky, missed weight {train.missed_weight:g}, "
         f"exponent {train.exponent:g}, {train.loss_by_slice:.0%} of it by slice",
         "slices changed": ", ".join(f"{name} {value:g}" for name, value in train.augment if value)
@@ -157,3 +159,10 @@ def settings_shown(params: Params) -> dict[str, Any]:
         "smallest area of a slice": f"{evaluate.min_area_px} px",
         "interval": f"95 %, {evaluate.resamples} resamples of patients",
     }
+
+
+def _weights_kept(wanted: Train | Finer) -> str:
+    if isinstance(wanted, Train) and wanted.schedule == "plateau":
+        return "best epoch by validation"
+    count = wanted.average_epochs
+    return f"mean of the last {count} epochs" if count else "last epoch"

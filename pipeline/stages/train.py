@@ -98,7 +98,8 @@ def run(
             )
             drawn = lean.to_drawn(lean.weights(network))
             weights |= {turn.prefix + name: values for name, values in drawn.items()}
-            found += _counted_on(rows_found, len(found))
+            rows_found = _counted_on(rows_found, len(found))
+            found += [{"network": 1 + place} | row for row in rows_found]
     whole = resunet.build(
         image_size=wanted.image_size,
         filters=wanted.filters,
@@ -190,7 +191,7 @@ def _train(
             mean = recipe.mean_of(mean, variables, averaged)
         store.save(variables, state, found, mean)
         log.rows(_counted_on(found[-1:], before))
-        _say(epoch, state)
+        _say(epoch, is_best=state.is_best and rules.kind == "plateau")
     if mean is None:
         recipe.restore(network, best)
         print(f"train: kept epoch {state.best_epoch}, validation Tversky {state.best_score:.4f}")
@@ -250,8 +251,8 @@ def _rules(wanted: Train) -> schedule.Rules:
     )
 
 
-def _say(epoch: recipe.Epoch, state: schedule.State) -> None:
-    mark = ", best so far" if state.is_best else ""
+def _say(epoch: recipe.Epoch, *, is_best: bool) -> None:
+    mark = ", best so far" if is_best else ""
     print(
         f"train: epoch {epoch.epoch}: loss {epoch.loss:.4f}, validation loss {epoch.val_loss:.4f}, "
         f"validation Tversky {epoch.val_tversky:.4f}{mark}",

@@ -48,6 +48,7 @@ def curves(epochs=3):
     numbers = np.arange(1, epochs + 1)
     return pd.DataFrame(
         {
+            "network": 1,
             "epoch": numbers,
             "loss": 1 / numbers,
             "val_loss": 2 / numbers,
@@ -97,6 +98,17 @@ def test_curves_give_the_same_bytes_twice():
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_curves_of_hardly_any_epoch_are_drawn(epochs):
     assert curves_png(curves()[:epochs]).startswith(b"\x89PNG")
+
+
+def test_networks_trained_one_after_another_are_drawn_apart():
+    """No line from the last epoch of one network to the first of the next, and a legend once."""
+    two = curves(6).assign(network=[1, 1, 1, 1, 2, 2])
+    html, alone = page(history=two), page(history=curves(6))
+    drawn = [len(re.findall(r'<path d="M[^"]*"[^>]*stroke: var', one)) for one in (html, alone)]
+    assert drawn[0] == drawn[1] + 4 + 3  # each of four curves once more, three dotted lines
+    assert html.count(">validation</text>") == alone.count(">validation</text>") == 1
+    assert "2 networks were trained one after another" in words(html)
+    assert "one after another" not in words(alone)
 
 
 def test_nothing_in_the_page_reaches_the_network():

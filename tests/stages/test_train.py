@@ -107,8 +107,10 @@ def test_several_networks_are_those_of_their_seeds_and_a_kill_in_the_second_chan
             assert all(map(np.array_equal, both[prefix + name], values))
     history = pd.read_csv(io.BytesIO(straight[1]))
     assert history.epoch.tolist() == list(range(1, 9))
+    assert history.network.tolist() == [1] * 4 + [2] * 4
+    counted = ["network", "epoch"]
     expected = pd.concat(curves, ignore_index=True)
-    assert history.drop(columns="epoch").equals(expected.drop(columns="epoch"))
+    assert history.drop(columns=counted).equals(expected.drop(columns=counted))
 
     kill_in_the_second(root, "train: epoch 2")
     *resumed, said = trained(root)
@@ -130,12 +132,13 @@ def test_a_finer_network_goes_on_from_the_first_and_a_kill_in_it_changes_nothing
     *straight, said = trained(root)
     assert "train: network 2 of 2, goes on from network 1" in said
     assert ", 32x32 px" in said and ", 64x64 px" in said
-    assert "kept the mean of the last 2 epochs' weights" in said
+    assert "kept the mean of the last 2 epochs' weights" in said and "best so far" not in said
     both = lean.weights(model_files.load(root / PATHS["model"]))
     for name, values in first.items():
         assert all(map(np.array_equal, both[f"network_1_{name}"], values))
     history = pd.read_csv(io.BytesIO(straight[1]))
     assert history.epoch.tolist() == list(range(1, 8))
+    assert history.network.tolist() == [1] * 4 + [2] * 3
     assert history[:4].equals(curves)
     assert history.learning_rate[4:].max() <= 0.0005
     moved = [
