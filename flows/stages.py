@@ -5,6 +5,7 @@ Does not know Prefect.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,7 +91,25 @@ def _run(command: list[str], root: Path, stage: str, say: Callable[[str], None])
             if line and not line.startswith(ADVICE):
                 say(line)
     if process.returncode:
-        raise GliaflowError(sentence or f"{stage}: {last or 'it ended without a word'}")
+        raise GliaflowError(sentence or _ended(stage, process.returncode, last))
+
+
+def _ended(stage: str, code: int, last: str) -> str:
+    """What to say of a stage that left no sentence of its own.
+
+    Args:
+        code: of the process, negative where a signal ended it.
+        last: line that it said.
+    """
+    below_dvc = re.search(r"exited with -(\d+)$", last)
+    number = int(below_dvc[1]) if below_dvc else -code
+    if number == signal.SIGKILL:
+        return (
+            f"{stage}: killed from outside, as the system does where memory runs out; call the same "
+            "command again: what is finished is kept, and a training goes on after its last epoch. "
+            "If it is killed again, end other programs, or set a smaller train.batch in params.yaml"
+        )
+    return f"{stage}: {last or 'it ended without a word'}"
 
 
 @contextmanager
