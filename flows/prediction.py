@@ -20,6 +20,7 @@ from pipeline.adapters import (
     project,
     quiet,
     scan_files,
+    sources,
 )
 from pipeline.adapters import overlays as pictures
 from pipeline.adapters.project import Project
@@ -120,7 +121,7 @@ def _patients(folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise GliaflowError(f"{folder} is no folder; give one with <patient>/<patient>_<n>.tif")
     found = defaultdict(list)
-    for path in sorted(folder.resolve().rglob("*")):
+    for path in sources.below(folder.resolve()):
         if path.suffix.lower() in {".tif", ".tiff"}:
             found[path.parent.name].append(path)
     if not found:

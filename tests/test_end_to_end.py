@@ -168,6 +168,8 @@ def test_predict_writes_masks_and_volumes_and_names_what_it_could_not_read(built
     with_masks, without, broken = (scans / path.name for path in patients[:3])
     for source, target in zip(patients, (with_masks, without, broken), strict=False):
         shutil.copytree(source, target, copy_function=shutil.copyfile)
+    with_masks.rename(tmp_path / with_masks.name)
+    with_masks.symlink_to(tmp_path / with_masks.name)
     for mask in without.glob("*_mask.tif"):
         mask.unlink()
     next(broken.glob("*_2.tif")).write_bytes(b"not a tif")

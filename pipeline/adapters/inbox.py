@@ -53,7 +53,7 @@ class Folder:
         try:
             folders = [path for path in sorted(self._root.iterdir()) if path.is_dir()]
             return {
-                folder.name: [self._item(folder, path) for path in _files(folder)]
+                folder.name: [self._item(folder, path) for path in sources.below(folder)]
                 for folder in folders
                 if not folder.name.startswith(".")
             }
@@ -262,7 +262,3 @@ class Inbox:
                 "entries": {batch: asdict(entry) for batch, entry in entries.items()},
             },
         )
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -157,6 +157,30 @@ def _linked(source: Path, target: Path) -> bool:
     return True
 
 
+def below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Every file below a folder, in order of name; into folders that are links as well.
+
+    Args:
+        above: real folders that we came through; a link back to one of them is left out.
+
+    Raises:
+        GliaflowError: a folder may not be read.
+        FileNotFoundError: a folder went away meanwhile.
+    """
+    inside = (*above, folder.resolve())
+    try:
+        entries = sorted(folder.iterdir())
+    except PermissionError as error:
+        raise GliaflowError(
+            f"{folder} may not be read; give yourself the right to, or take it out"
+        ) from error
+    for path in entries:
+        if path.is_file():
+            yield path
+        elif path.is_dir() and path.resolve() not in inside:
+            yield from below(path, inside)
+
+
 def _place(path: PurePosixPath) -> tuple[str, str] | None:
     """(patient, name) of a path inside a source, None for what is no scan."""
     if path.name.startswith("._") or "__MACOSX" in path.parts:
@@ -170,10 +194,10 @@ def _in_folder(root: Path) -> Iterator[Found]:
     # A folder that holds the slices of one patient directly is taken as that patient.
     one = any(path.suffix.lower() in TIF for path in root.iterdir())
     base = root.resolve().parent if one else root.resolve()
-    for path in sorted(root.resolve().rglob("*")):
+    for path in below(root.resolve()):
         inside = path.relative_to(base)
         place = _place(PurePosixPath(*inside.parts))
-        if place is None or not path.is_file():
+        if place is None:
             continue
         yield Found(
             *place,

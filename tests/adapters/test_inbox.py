@@ -146,6 +146,18 @@ class Named(Folder):
 # Arriving
 
 
+def test_a_batch_of_links_to_patients_is_taken_as_their_files(yard, tmp_path):
+    store = tmp_path / "store"
+    for name, body in SCANS.items():
+        (store / name).parent.mkdir(parents=True, exist_ok=True)
+        (store / name).write_bytes(body)
+    (yard.drop / "spring").mkdir()
+    for patient in (P, Q):
+        (yard.drop / "spring" / patient).symlink_to(store / patient)
+    assert yard.look_when_settled()["spring"].state == "taken"
+    assert yard.taken() == {"spring": SCANS}
+
+
 def test_a_batch_settles_and_is_then_taken_whole(yard):
     yard.put("march", SCANS)
     assert yard.look()["march"].state == "settling"

@@ -69,6 +69,19 @@ def test_a_folder_of_slices_is_taken_as_one_patient(tmp_path, raw):
     assert content(raw) == {name: body for name, body in SLICES.items() if name.startswith(CS)}
 
 
+def test_patients_that_are_links_are_copied_and_a_link_back_is_left_out(tmp_path, raw):
+    real = a_folder(tmp_path / "store", SLICES)
+    cohort = tmp_path / "cohort"
+    cohort.mkdir()
+    for patient in (CS, DU):
+        (cohort / patient).symlink_to(real / patient)
+    (real / CS / "back").symlink_to(real / CS)
+    (cohort / "all").symlink_to(cohort)
+    (cohort / "gone").symlink_to(tmp_path / "nowhere")
+    assert copy(cohort, raw) == len(SLICES)
+    assert content(raw) == SLICES
+
+
 @pytest.mark.parametrize("suffix", [".TIF", ".tiff"])
 def test_a_folder_of_slices_is_one_patient_however_its_files_end(tmp_path, raw, suffix):
     source = a_folder(tmp_path / "P", {f"P_1{suffix}": b"a slice"})
