@@ -236,6 +236,7 @@ def _write_patient(
     masks_to.mkdir(parents=True)
     if with_overlays:
         pictures_to.mkdir(parents=True)
+        to_show = intensity.apply(images, intensity.of_scan(images))
     rows = []
     for i, row in enumerate(patient.rows):
         own_truth = truth[i] if patient.has_masks[i] else None
@@ -243,7 +244,7 @@ def _write_patient(
         tif = files.encode_tif(predicted[i].astype(np.uint8) * 255)
         (masks_to / name).write_bytes(tif)
         if with_overlays:
-            picture = pictures.draw(images[i], predicted[i], own_truth)
+            picture = pictures.draw(to_show[i], predicted[i], own_truth)
             pictures.save(pictures_to / f"{patient.name}_{row['slice']}.png", picture)
         rows.append(_slice_row(patient.name, row, predicted[i], own_truth))
     return rows

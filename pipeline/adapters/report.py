@@ -42,7 +42,7 @@ _CURVES = {
 class Slice:
     """A slice to look at.
 
-    image: (H, W, 3) uint8, pre, FLAIR, post.
+    image: (H, W, 3) uint8, pre, FLAIR, post, as bright as it is to be shown.
     truth, predicted: (H, W) bool, True is tumour.
     """
 

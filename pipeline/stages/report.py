@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.adapters import arrays, files, predictions, report, tables
+from pipeline.domain import intensity
 from pipeline.domain.splits import SPLITS
 from pipeline.params import Finer, Params, Train
 
@@ -83,6 +84,7 @@ def picture(
     positions = own.position.to_numpy()
     truth = scan.masks[positions].astype(bool)
     found = predictions.load(predicted, f"{row.split}/{row.patient}")
+    scale = intensity.of_scan(scan.images)
     return report.Pictured(
         patient=row.patient,
         why=why,
@@ -90,7 +92,10 @@ def picture(
         tversky=float(row.tversky),
         slices=[
             report.Slice(
-                int(own.slice.iloc[i]), np.asarray(scan.images[positions[i]]), truth[i], found[i]
+                int(own.slice.iloc[i]),
+                intensity.apply(np.asarray(scan.images[positions[i]]), scale),
+                truth[i],
+                found[i],
             )
             for i in telling_slices(truth, found, wanted)
         ],

@@ -100,6 +100,13 @@ def test_curves_of_hardly_any_epoch_are_drawn(epochs):
     assert curves_png(curves()[:epochs]).startswith(b"\x89PNG")
 
 
+def test_what_validation_chose_is_said_as_the_weights_were_kept():
+    by_it = words(page(settings={"weights kept": "best epoch by validation"}))
+    without = words(page(settings={"weights kept": "mean of the last 10 epochs"}))
+    assert "so their column flatters" in by_it
+    assert "chose nothing by the validation patients. It never saw the test patients." in without
+
+
 def test_networks_trained_one_after_another_are_drawn_apart():
     """No line from the last epoch of one network to the first of the next, and a legend once."""
     two = curves(6).assign(network=[1, 1, 1, 1, 2, 2])
