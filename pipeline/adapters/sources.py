@@ -9,7 +9,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from pipeline.adapters import buckets, files
@@ -73,7 +75,11 @@ def copy(
         found = _in_bucket(source, endpoint_url)
         return _write(found, into, source, threads=16, resume=resume)
     path = Path(source).expanduser()
-    if path.is_dir():
+    with _permitted(path):
+        is_folder = path.is_dir()
+        if path.is_file():
+            path.open("rb").close()
+    if is_folder:
         return _write(_in_folder(path), into, source, resume=resume, link=link)
     if not path.exists():
         raise GliaflowError(
@@ -168,17 +174,28 @@ def below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
         FileNotFoundError: a folder went away meanwhile.
     """
     inside = (*above, folder.resolve())
+    with _permitted(folder):
+        entries = [(path, path.is_file(), path.is_dir()) for path in sorted(folder.iterdir())]
+    for path, is_file, is_folder in entries:
+        if is_file:
+            yield path
+        elif is_folder and path.resolve() not in inside:
+            yield from below(path, inside)
+
+
+@contextmanager
+def _permitted(path: Path) -> Iterator[None]:
     try:
-        entries = sorted(folder.iterdir())
+        yield
     except PermissionError as error:
         raise GliaflowError(
-            f"{folder} may not be read; give yourself the right to, or take it out"
+            f"{path} may not be read; give yourself the right to, or take it out"
         ) from error
-    for path in entries:
-        if path.is_file():
-            yield path
-        elif path.is_dir() and path.resolve() not in inside:
-            yield from below(path, inside)
+
+
+def _read(path: Path) -> bytes:
+    with _permitted(path):
+        return path.read_bytes()
 
 
 def _place(path: PurePosixPath) -> tuple[str, str] | None:
@@ -191,10 +208,12 @@ def _place(path: PurePosixPath) -> tuple[str, str] | None:
 
 
 def _in_folder(root: Path) -> Iterator[Found]:
+    root = root.resolve()
+    paths = list(below(root))
     # A folder that holds the slices of one patient directly is taken as that patient.
-    one = any(path.suffix.lower() in TIF for path in root.iterdir())
-    base = root.resolve().parent if one else root.resolve()
-    for path in below(root.resolve()):
+    one = any(path.parent == root and path.suffix.lower() in TIF for path in paths)
+    base = root.parent if one else root
+    for path in paths:
         inside = path.relative_to(base)
         place = _place(PurePosixPath(*inside.parts))
         if place is None:
@@ -204,8 +223,8 @@ def _in_folder(root: Path) -> Iterator[Found]:
             where=str(path),
             depth=len(inside.parts),
             size=path.stat().st_size,
-            fingerprint=lambda path=path: hashlib.sha256(path.read_bytes()).hexdigest(),
-            read=path.read_bytes,
+            fingerprint=lambda path=path: hashlib.sha256(_read(path)).hexdigest(),
+            read=partial(_read, path),
         )
 
 

@@ -1,4 +1,6 @@
 import http.server
+import os
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -80,6 +82,45 @@ def test_patients_that_are_links_are_copied_and_a_link_back_is_left_out(tmp_path
     (cohort / "gone").symlink_to(tmp_path / "nowhere")
     assert copy(cohort, raw) == len(SLICES)
     assert content(raw) == SLICES
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that everyone may read; another user than root reads it, where root runs this."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        a_folder(Path(folder, "scans"), SLICES)
+        a_zip(Path(folder, "scans.zip"), SLICES)
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            yield Path(folder)
+        finally:
+            if root:
+                os.seteuid(0)
+            for path in Path(folder).rglob("*"):
+                path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("what", "mode", "source"),
+    [
+        ("scans", 0o311, "scans"),
+        ("scans", 0o644, "scans"),
+        (f"scans/{CS}", 0o000, "scans"),
+        (f"scans/{CS}", 0o644, "scans"),
+        (f"scans/{CS}/{CS}_1.tif", 0o000, "scans"),
+        ("scans.zip", 0o000, "scans.zip"),
+    ],
+)
+def test_what_may_not_be_read_is_named(shared, what, mode, source):
+    own = os.geteuid()
+    os.seteuid(os.getuid())
+    (shared / what).chmod(mode)
+    os.seteuid(own)
+    said = refusal(shared / source, shared / "raw")
+    assert said.startswith(f"{shared / what} may not be read; give yourself the right to")
 
 
 @pytest.mark.parametrize("suffix", [".TIF", ".tiff"])
