@@ -17,6 +17,7 @@ from pipeline.adapters import lifetime
 from pipeline.errors import GliaflowError
 
 MARK = "gliaflow: "
+AS_A_SHELL_SAYS = 128  # plus the signal that ended what it ran, where it waited for it
 # Advice that DVC gives after every stage, for people who run it by hand.
 ADVICE = (
     "To track the changes with git",
@@ -101,9 +102,9 @@ def _ended(stage: str, code: int, last: str) -> str:
         code: of the process, negative where a signal ended it.
         last: line that it said.
     """
-    below_dvc = re.search(r"exited with -(\d+)$", last)
-    number = int(below_dvc[1]) if below_dvc else -code
-    if number == signal.SIGKILL:
+    below_dvc = re.search(r"exited with (-?\d+)$", last)
+    code = int(below_dvc[1]) if below_dvc else code
+    if code in (-signal.SIGKILL, AS_A_SHELL_SAYS + signal.SIGKILL):
         return (
             f"{stage}: killed from outside, as the system does where memory runs out; call the same "
             "command again: what is finished is kept, and a training goes on after its last epoch. "
