@@ -30,6 +30,7 @@ ORPHANS = "gliaflow: runs whose worker died before they began are started again"
 EVENT = "prefect.flow-run"
 HEARTBEAT = f"{EVENT}.heartbeat"
 ENDS = {f"{EVENT}.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed")}
+BEGUN = ("Running", "AwaitingConcurrencySlot")
 # A flow beats every 30 s. So a server may be away for a minute, and a dead run is known in two.
 SECONDS_WITHOUT_BEAT = 100
 SECONDS_TO_BEGIN = 60
@@ -86,7 +87,8 @@ def _orphans() -> None:
     _rule(
         ORPHANS,
         after={f"{EVENT}.Pending"},
-        expect={f"{EVENT}.{name}" for name in ("Running", "AwaitingConcurrencySlot")} | ENDS,
+        # The server loses an event where SQLite is locked: a run that beats has begun as well.
+        expect={HEARTBEAT, *(f"{EVENT}.{name}" for name in BEGUN), *ENDS},
         seconds=SECONDS_TO_BEGIN,
         action=ChangeFlowRunState(
             state=StateType.SCHEDULED, message="Its worker went away before it began; once more."

@@ -19,12 +19,13 @@ from flows import afterwards, publish, stages
 from flows.failing import failed
 from flows.watching import incoming_held
 from flows.wording import decision_text, headline, metrics_rows
-from pipeline.adapters import files, project
+from pipeline.adapters import files, locks, project
 from pipeline.adapters.project import Project
 from pipeline.adapters.registry import Version
 from pipeline.domain import graph
 from pipeline.errors import GliaflowError
 
+BUSY = "another retraining works in this checkout"
 KEPT_OUT = (
     "Scans that were kept out, and why. Mend the files and drop the patient again in a new batch."
 )
@@ -78,6 +79,9 @@ def promote(own: Project, decision: dict[str, Any]) -> dict[str, Any] | State:
 def retrain(root: str = ".") -> dict[str, Any] | State:
     """Bring the model up to date and judge it.
 
+    One at a time in a checkout: another one waits for its end, since stages, registry and page
+    are the same files, and a server may start a run anew that is under way.
+
     Args:
         root: folder of the checkout to work in.
 
@@ -88,6 +92,15 @@ def retrain(root: str = ".") -> dict[str, Any] | State:
     try:
         own = project.find(Path(root))
         own.params()  # a wrong value is told now, not after an hour
+    except GliaflowError as error:
+        return failed(error)
+    lock = own.root / ".local" / "retraining.lock"
+    with locks.alone(lock, what=BUSY, say=get_run_logger().info):
+        return _retrain(own)
+
+
+def _retrain(own: Project) -> dict[str, Any] | State:
+    try:
         afterwards.track_batches(own.root, own.path("incoming"))
         pending = graph.with_followers(stages.changed(own.root), own.stages)
     except GliaflowError as error:

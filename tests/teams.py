@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,6 +106,25 @@ class Team:
         return until(
             lambda: self.api("flow_runs/filter", body), seconds=400, why="a look has ended"
         )[0]
+
+    def tell(self, event: str, run: str) -> None:
+        """Send the server an event about a run."""
+        one = {
+            "id": str(uuid.uuid4()),
+            "occurred": datetime.now(UTC).isoformat(),
+            "event": f"prefect.flow-run.{event}",
+            "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"},
+        }
+        self.api("events", [one])
+
+    def acted_on(self, rule: str) -> set[str]:
+        """The runs that a rule of the server has acted on."""
+        body = {"filter": {"event": {"prefix": ["prefect.automation.triggered"]}}, "limit": 200}
+        return {
+            event["payload"]["triggering_labels"]["prefect.resource.id"].rpartition(".")[2]
+            for event in self.api("events/filter", body)["events"]
+            if event["resource"]["prefect.resource.name"] == rule
+        }
 
     def said(self, run: dict[str, Any]) -> str:
         """The first lines that a run logged."""

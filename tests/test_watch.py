@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -17,6 +18,7 @@ import pytest
 from s3_server import S3Server
 from teams import Team, drawn, until
 
+from flows.deployments import ORPHANS
 from pipeline.adapters import lifetime
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -60,6 +62,15 @@ def test_a_port_in_use_is_a_sentence(tmp_path, team):
     )  # fmt: skip
     assert done.returncode == 1
     assert f"port {team.prefect} of 127.0.0.1 is in use" in done.stderr
+
+
+def test_a_run_that_beats_is_not_started_again_where_its_beginning_was_not_heard(team):
+    lost, beating = str(uuid.uuid4()), str(uuid.uuid4())
+    team.tell("Pending", beating)
+    team.tell("heartbeat", beating)
+    team.tell("Pending", lost)
+    found = until(lambda: team.acted_on(ORPHANS), seconds=120, why="the rule acted")
+    assert found == {lost}
 
 
 def test_a_dropped_batch_ends_as_a_judged_version_and_its_broken_patient_in_quarantine(team):
