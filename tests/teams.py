@@ -119,7 +119,7 @@ class Team:
 
     def acted_on(self, rule: str) -> set[str]:
         """The runs that a rule of the server has acted on."""
-        body = {"filter": {"event": {"prefix": ["prefect.automation.triggered"]}}, "limit": 200}
+        body = {"filter": {"event": {"prefix": ["prefect.automation.triggered"]}}, "limit": 50}
         return {
             event["payload"]["triggering_labels"]["prefect.resource.id"].rpartition(".")[2]
             for event in self.api("events/filter", body)["events"]
