@@ -1,6 +1,8 @@
 """Makes tiny scans by hand, as files, for tests of what reads them."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +58,16 @@ def parameters(**sections: dict[str, Any]) -> params.Params:
     sections = {"ingest": {"workers": 1}} | sections
     sections["validate"] = {"height_px": 32, "width_px": 32} | sections.get("validate", {})
     return params.parse({name: raw[name] | sections.get(name, {}) for name in raw})
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    """Be a user whom rights bind, where root runs the tests."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)

@@ -217,7 +217,7 @@ def _pairs(
             strays.append(_row(patient, None, file=str(path.relative_to(root)), misnamed=path.name))
             continue
         same = (masks if name.is_mask else images)[name.slice]
-        if not any(path.read_bytes() == other.read_bytes() for other in same):
+        if not any(_same_bytes(path, other) for other in same):
             same.append(path)
     pairs = []
     for number in sorted({*images, *masks}):
@@ -234,22 +234,36 @@ def _slice(
     image = mask = None
     reasons = []
     if image_path is not None:
-        content = image_path.read_bytes()
-        row |= {"file": str(image_path.relative_to(root)), "sha256": _sha256(content)}
-        image, reason = _decode(content)
+        digest, image, reason = _opened(image_path)
+        row |= {"file": str(image_path.relative_to(root)), "sha256": digest}
         reasons += [f"image: {reason}"] if reason else []
         if image is not None:
             row |= scans.image_facts(image)
             row["pixels"] = "" if scans.is_flat(image) else _sha256(image.tobytes())[:16]
     if mask_path is not None:
-        content = mask_path.read_bytes()
-        row |= {"mask_file": str(mask_path.relative_to(root)), "mask_sha256": _sha256(content)}
-        mask, reason = _decode(content)
+        digest, mask, reason = _opened(mask_path)
+        row |= {"mask_file": str(mask_path.relative_to(root)), "mask_sha256": digest}
         reasons += [f"mask: {reason}"] if reason else []
         if mask is not None:
             row |= scans.mask_facts(mask)
     row["unreadable"] = "; ".join(reasons) or None
     return row, image, mask
+
+
+def _opened(path: Path) -> tuple[str | None, np.ndarray | None, str]:
+    """SHA-256 and pixels of a tif; why there are no pixels, or nothing."""
+    try:
+        content = path.read_bytes()
+    except PermissionError:
+        return None, None, "may not be read"
+    return _sha256(content), *_decode(content)
+
+
+def _same_bytes(path: Path, other: Path) -> bool:
+    try:
+        return path.read_bytes() == other.read_bytes()
+    except PermissionError:
+        return False
 
 
 def _stack(

@@ -5,6 +5,7 @@ a broken scan is copied as it is, and validation says so later.
 """
 
 import hashlib
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -156,6 +157,8 @@ def _write(
 
 
 def _linked(source: Path, target: Path) -> bool:
+    if not os.access(source, os.R_OK):
+        return False
     try:
         target.hardlink_to(source)
     except OSError:

@@ -4,6 +4,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -124,3 +125,13 @@ def wait(server: S3, process: subprocess.Popen[bytes], log: Path) -> None:
                 tail = log.read_text(errors="replace")[-2000:]
                 raise RuntimeError(f"the S3 server did not start: {tail}") from error
             time.sleep(0.2)
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that other users reach as well; rights inside are put right at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+        for path in Path(folder).rglob("*"):
+            path.chmod(0o755)

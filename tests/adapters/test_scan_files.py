@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from making import image, mask, write_patient, write_tif
+from making import another_user, image, mask, write_patient, write_tif
 
 from pipeline.adapters import scan_files
 from pipeline.adapters.scan_files import COLUMNS, Patient
@@ -152,6 +152,15 @@ def test_half_an_image_is_unreadable(folder):
     path = folder / f"{P}_2.tif"
     path.write_bytes(path.read_bytes()[:1500])
     assert row_of(folder, 2)["unreadable"] == "image: it does not decode as an image"
+
+
+@pytest.mark.parametrize(("what", "name"), [("image", f"{P}_2.tif"), ("mask", f"{P}_2_mask.tif")])
+def test_a_file_that_may_not_be_read_is_unreadable(shared, what, name):
+    folder = write_patient(shared / "raw" / "source" / P)
+    (folder / name).chmod(0)
+    with another_user():
+        assert row_of(folder, 2)["unreadable"] == f"{what}: may not be read"
+        assert read(folder).scan is None
 
 
 def test_an_image_that_claims_an_absurd_size_is_unreadable(folder):

@@ -1,13 +1,11 @@
 import http.server
-import os
-import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from making import content
+from making import another_user, content
 
 from pipeline.adapters import sources
 from pipeline.errors import GliaflowError
@@ -84,25 +82,6 @@ def test_patients_that_are_links_are_copied_and_a_link_back_is_left_out(tmp_path
     assert content(raw) == SLICES
 
 
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    """A folder that everyone may read; another user than root reads it, where root runs this."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o777)
-        a_folder(Path(folder, "scans"), SLICES)
-        a_zip(Path(folder, "scans.zip"), SLICES)
-        root = os.geteuid() == 0
-        if root:
-            os.seteuid(65534)
-        try:
-            yield Path(folder)
-        finally:
-            if root:
-                os.seteuid(0)
-            for path in Path(folder).rglob("*"):
-                path.chmod(0o755)
-
-
 @pytest.mark.parametrize(
     ("what", "mode", "source"),
     [
@@ -115,11 +94,11 @@ def shared() -> Iterator[Path]:
     ],
 )
 def test_what_may_not_be_read_is_named(shared, what, mode, source):
-    own = os.geteuid()
-    os.seteuid(os.getuid())
+    a_folder(shared / "scans", SLICES)
+    a_zip(shared / "scans.zip", SLICES)
     (shared / what).chmod(mode)
-    os.seteuid(own)
-    said = refusal(shared / source, shared / "raw")
+    with another_user():
+        said = refusal(shared / source, shared / "raw")
     assert said.startswith(f"{shared / what} may not be read; give yourself the right to")
 
 
