@@ -104,7 +104,7 @@ class Stack:
         python = (sys.executable, "-m")
         store = self._own.params().register_.tracking_uri
         at = ("--host", HOST, "--port")
-        server = (*python, "prefect", "server", "start", *at, str(prefect_port))
+        server = (*python, "flows.prefect_server", *at, str(prefect_port))
         # It is looked at, not written through: one worker of four, which start four times as fast.
         mlflow = (*python, "mlflow", "server", "--workers", "1")
         return (

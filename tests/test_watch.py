@@ -67,10 +67,11 @@ def test_a_port_in_use_is_a_sentence(tmp_path, team):
 def test_a_run_that_beats_is_not_started_again_where_its_beginning_was_not_heard(team):
     lost, beating = str(uuid.uuid4()), str(uuid.uuid4())
     team.tell("Pending", beating)
+    time.sleep(3)  # a flow needs as long to begin; the server takes two events at a time
     team.tell("heartbeat", beating)
     team.tell("Pending", lost)
-    found = until(lambda: team.acted_on(ORPHANS), seconds=120, why="the rule acted")
-    assert found == {lost}
+    until(lambda: lost in team.acted_on(ORPHANS), seconds=120, why="the rule acted")
+    assert beating not in team.acted_on(ORPHANS)
 
 
 def test_a_dropped_batch_ends_as_a_judged_version_and_its_broken_patient_in_quarantine(team):
