@@ -1,4 +1,4 @@
-# What a person types; hooks and CI call only these. `make help` lists them.
+# Commands for people; the pre-commit hook and CI run the same targets. `make help` lists them.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -8,21 +8,21 @@ ENV := .venv/in-date
 PYTHONS := python3 python3.13 python3.12 python3.11
 FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help env demo test test-all bench check fmt lock clean up down
+.PHONY: help env demo test test-all bench check fmt lock docs clean up down
 
-help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
-env: $(ENV) ## the environment in .venv, from requirements.lock; nothing to do when it is in date
+env: $(ENV) ## build .venv from requirements.lock, if it is out of date
 
-# uv comes from the lock as well, checked by its hash, and installs the rest.
+# uv comes from the lock too, checked by its hash, and installs the rest.
 $(ENV): requirements.lock pyproject.toml pipeline/telemetry.py
 	@PATH="$${PATH//"$(CURDIR)/.venv/bin:"/}"; hash -r; \
 	for name in $(PYTHONS); do \
 	  if $$name -c '$(FITS)' >/dev/null 2>&1; then python=$$(command -v $$name); break; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-	  echo "gliaflow: no Python 3.11 to 3.13 with venv among: $(PYTHONS). Install one (Debian: apt install python3 python3-venv) and call make again." >&2; \
+	  echo "gliaflow: no Python 3.11 to 3.13 with venv among: $(PYTHONS). Install one (Debian: apt install python3 python3-venv) and run make again." >&2; \
 	  exit 2; \
 	fi; \
 	echo "environment: .venv from requirements.lock, with $$($$python --version)" && \
@@ -36,36 +36,41 @@ $(ENV): requirements.lock pyproject.toml pipeline/telemetry.py
 	mv .venv/silent.pth "$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz_gliaflow_telemetry.pth" && \
 	touch $@
 
-demo: $(ENV) ## from nothing to a judged model on drawn scans: minutes on two cores
+demo: $(ENV) ## train, judge and promote a model on synthetic scans; minutes on two cores
 	@gliaflow run
 
-test: $(ENV) ## all tests but the slow ones
+test: $(ENV) ## run all tests except the slow ones
 	@tests/side_by_side -m "not slow"
 
-test-all: $(ENV) ## the slow ones too: servers, workers, kills and restarts
+test-all: $(ENV) ## run the slow tests too: servers, workers, kills and restarts
 	@tests/side_by_side
 
-bench: $(ENV) ## the speed table; PyTorch's rows need `.venv/bin/uv pip install torch`
-	@python -m bench
+bench: $(ENV) ## measure the speed on this CPU; PyTorch's rows need `.venv/bin/uv pip install torch`
+	@python -m bench.cpu
 
-check: $(ENV) ## format, lint, types, import contracts, lock in date
-	@ruff format --check --quiet . || { echo "not formatted: call make fmt" >&2; exit 1; }
+check: $(ENV) ## check format, lint, types, import contracts, and that lock and reference pages are up to date
+	@ruff format --check --quiet . || { echo "not formatted; run \`make fmt\`" >&2; exit 1; }
 	@ruff check --quiet .
 	@mypy
 	@lint-imports > .venv/contracts.log 2>&1 || { cat .venv/contracts.log >&2; exit 1; }
 	@infra/lock --check
+	@python docs/reference.py --check
 
-fmt: $(ENV) ## put code into form
+fmt: $(ENV) ## format the code and fix what lint can fix
 	@ruff format --quiet . && ruff check --quiet --fix .
 
-lock: $(ENV) ## resolve requirements.lock anew from pyproject.toml
+lock: $(ENV) ## resolve requirements.lock from pyproject.toml; pins that still fit stay
 	@infra/lock
 
-clean: ## remove what runs left: data, models, reports, registry; not the environment
-	@rm -rf data/raw data/scans data/*.csv models reports .local mlflow.db mlruns .dvc/cache .dvc/tmp
+docs: $(ENV) ## update the reference pages and build the site into site/, offline
+	@python docs/reference.py
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
-up: $(ENV) ## Prefect server and worker, MLflow, and the watched inbox, on this machine
-	@python -m flows.stack up
+clean: ## delete data, models, reports, the registry, caches and the site, but not .venv
+	@rm -rf site data/raw data/scans data/*.csv models reports .local mlflow.db mlruns .dvc/cache .dvc/tmp
 
-down: $(ENV) ## end exactly what make up started
-	@python -m flows.stack down
+up: $(ENV) ## start Prefect, MLflow and the watched inbox on this machine
+	@gliaflow up
+
+down: $(ENV) ## end exactly what `make up` started
+	@gliaflow down

@@ -1,1 +1,1 @@
-"""How fast gliaflow trains and predicts, beside what anyone would pick instead."""
+"""Benchmarks of training and prediction, beside PyTorch and the published way in Keras."""

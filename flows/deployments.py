@@ -1,12 +1,14 @@
-"""What a Prefect server must know: the pool, the deployments, the rules for lost runs.
+"""Set up a Prefect server: the work pool, the deployments, and the rules for lost runs.
 
-`python -m flows.deployments` applies it; applied again it changes nothing.
+`python -m flows.deployments` applies them. Applying them again changes nothing.
 """
 
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 
+from prefect import Flow
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -21,47 +23,62 @@ from prefect.exceptions import ObjectAlreadyExists
 
 from flows.retrain import retrain
 from flows.watch import watch
-from pipeline.adapters import project
+from pipeline.adapters.checkout.project import find_project
 from pipeline.errors import GliaflowError
 
 POOL = "gliaflow"
+# Names of the rules on the server. They identify a rule: a renamed one is created beside the old.
 DEAD_RUNS = "gliaflow: runs without a heartbeat have crashed"
 ORPHANS = "gliaflow: runs whose worker died before they began are started again"
 EVENT = "prefect.flow-run"
 HEARTBEAT = f"{EVENT}.heartbeat"
-ENDS = {f"{EVENT}.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed")}
-BEGUN = ("Running", "AwaitingConcurrencySlot")
-# A flow beats every 30 s. So a server may be away for a minute, and a dead run is known in two.
-SECONDS_WITHOUT_BEAT = 100
+ENDS = {f"{EVENT}.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+BEGUN = {f"{EVENT}.{state}" for state in ("Running", "AwaitingConcurrencySlot")}
+# A flow sends a heartbeat every 30 s. The server may thus be down for a minute, and a dead run
+# is detected within two.
+SECONDS_WITHOUT_HEARTBEAT = 100
 SECONDS_TO_BEGIN = 60
-# A flow that prints through its worker's pipe ends with the worker, at its next line. The
-# lines are kept on the server either way.
-JOB = {"stream_output": False}
+DEPLOYMENT: dict[str, Any] = {
+    "work_pool_name": POOL,
+    # A flow that prints through its worker's pipe dies with the worker, at its next line.
+    # The server stores the logs either way.
+    "job_variables": {"stream_output": False},
+    "build": False,
+    "push": False,
+    "print_next_steps": False,
+    "ignore_warnings": True,
+}
 
 
 def apply(root: Path) -> None:
-    """Make or bring up to date everything on the server that PREFECT_API_URL names."""
-    _pool()
-    poll = project.find(root).params().watch.poll_seconds
-    one = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
-    skip = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+    """Create or update everything on the server that `PREFECT_API_URL` names.
+
+    Args:
+        root: of the checkout that the flows work in.
+    """
+    _create_pool()
     parameters = {"root": str(root)}
-    retrain.from_source(source=str(root), entrypoint="flows/retrain.py:retrain").deploy(
-        name="lgg", work_pool_name=POOL, parameters=parameters, concurrency_limit=one,
-        job_variables=JOB, build=False, push=False, print_next_steps=False, ignore_warnings=True,
-        description="Build what changed, register, judge, promote; one at a time.",
-    )  # fmt: skip
-    watch.from_source(source=str(root), entrypoint="flows/watch.py:watch").deploy(
-        name="inbox", work_pool_name=POOL, parameters=parameters, concurrency_limit=skip,
-        interval=timedelta(seconds=poll), job_variables=JOB, build=False, push=False,
-        print_next_steps=False, ignore_warnings=True,
-        description="Look into the inbox; start retrain/lgg on new scans.",
-    )  # fmt: skip
-    _dead_runs()
-    _orphans()
+    _from_checkout(retrain, root, "flows/retrain.py:retrain").deploy(
+        name="lgg",
+        description="Run the changed stages, then register, decide and promote; one at a time.",
+        parameters=parameters,
+        concurrency_limit=_one_run(ConcurrencyLimitStrategy.ENQUEUE),
+        **DEPLOYMENT,
+    )
+    poll_seconds = find_project(root).params.watch.poll_seconds
+    _from_checkout(watch, root, "flows/watch.py:watch").deploy(
+        name="inbox",
+        description="Check the inbox; start retrain/lgg on new scans.",
+        parameters=parameters,
+        concurrency_limit=_one_run(ConcurrencyLimitStrategy.CANCEL_NEW),
+        interval=timedelta(seconds=poll_seconds),
+        **DEPLOYMENT,
+    )
+    _apply_rule_for_dead_runs()
+    _apply_rule_for_orphans()
 
 
-def _pool() -> None:
+def _create_pool() -> None:
     with get_client(sync_client=True) as client:
         try:
             client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
@@ -69,37 +86,60 @@ def _pool() -> None:
             return
 
 
-def _dead_runs() -> None:
-    """Runs whose process stopped beating are marked crashed, so that they free their place."""
-    _rule(
+def _from_checkout(flow: Flow[..., Any], root: Path, entrypoint: str) -> Flow[..., Any]:
+    """Return a flow that workers load from the checkout."""
+    # It is a coroutine only where it is called from async code.
+    return cast(Flow[..., Any], flow.from_source(source=str(root), entrypoint=entrypoint))
+
+
+def _one_run(strategy: ConcurrencyLimitStrategy) -> ConcurrencyLimitConfig:
+    """Limit a deployment to one run at a time; `strategy` says what happens to the next one."""
+    return ConcurrencyLimitConfig(limit=1, collision_strategy=strategy)
+
+
+def _apply_rule_for_dead_runs() -> None:
+    """Mark runs whose process stopped sending heartbeats as crashed; that frees their slot."""
+    _apply_rule(
         DEAD_RUNS,
         after={HEARTBEAT},
         expect={HEARTBEAT, *ENDS},
-        seconds=SECONDS_WITHOUT_BEAT,
-        action=ChangeFlowRunState(
-            state=StateType.CRASHED, message="Its process stopped answering; it has crashed."
+        seconds=SECONDS_WITHOUT_HEARTBEAT,
+        action=_set_state(
+            StateType.CRASHED, "The process of this run sent no heartbeat; it has crashed."
         ),
     )
 
 
-def _orphans() -> None:
-    """Runs whose worker died before they began are given to the next worker."""
-    _rule(
+def _apply_rule_for_orphans() -> None:
+    """Reschedule runs whose worker died before they began, for the next worker."""
+    _apply_rule(
         ORPHANS,
         after={f"{EVENT}.Pending"},
-        # The server loses an event where SQLite is locked: a run that beats has begun as well.
-        expect={HEARTBEAT, *(f"{EVENT}.{name}" for name in BEGUN), *ENDS},
+        # The server loses an event while SQLite is locked. A heartbeat also shows that a run
+        # has begun.
+        expect={HEARTBEAT, *BEGUN, *ENDS},
         seconds=SECONDS_TO_BEGIN,
-        action=ChangeFlowRunState(
-            state=StateType.SCHEDULED, message="Its worker went away before it began; once more."
+        action=_set_state(
+            StateType.SCHEDULED, "The worker of this run died before it began; rescheduled."
         ),
     )
 
 
-def _rule(
+def _set_state(state: StateType, message: str) -> ChangeFlowRunState:
+    return ChangeFlowRunState(name=None, state=state, message=message, force=False)
+
+
+def _apply_rule(
     name: str, *, after: set[str], expect: set[str], seconds: int, action: ChangeFlowRunState
 ) -> None:
-    """Act on a run of which nothing expected is heard for a while; made once, then kept in date."""
+    """Apply `action` to runs that emit none of `expect` within `seconds`.
+
+    Creates the rule, or updates it if it differs.
+
+    Args:
+        name: identifies the rule on the server.
+        after: the events that the time is counted from.
+    """
     trigger = EventTrigger(
         posture=Posture.Proactive,
         after=after,
@@ -110,18 +150,19 @@ def _rule(
         within=timedelta(seconds=seconds),
     )
     try:
-        found = Automation.read(name=name)
+        # It is a coroutine only where it is called from async code.
+        rule = cast(Automation, Automation.read(name=name))
     except ValueError:
         Automation(name=name, trigger=trigger, actions=[action]).create()
         return
-    # Whatever the rule was waiting for is forgotten with an update, changed or not.
-    if _meaning(found.trigger) != _meaning(trigger) or found.actions != [action]:
-        found.trigger, found.actions = trigger, [action]
-        found.update()
+    # Every update, even without changes, makes the server forget the runs it was waiting for.
+    if _comparable(rule.trigger) != _comparable(trigger) or rule.actions != [action]:
+        rule.trigger, rule.actions = trigger, [action]
+        rule.update()
 
 
-def _meaning(trigger: object) -> dict[str, object]:
-    """A trigger without what the server adds to it."""
+def _comparable(trigger: object) -> dict[str, Any]:
+    """Return a trigger's fields without those that the server adds."""
     assert isinstance(trigger, EventTrigger)
     return trigger.model_dump(include={"after", "expect", "match", "for_each", "within", "posture"})
 

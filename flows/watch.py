@@ -1,77 +1,84 @@
-"""The flow `watch`: looks into the inbox, takes in what has arrived, starts a retraining.
+"""The flow `watch`: check the inbox, import complete batches, start a retraining.
 
-One retraining for each digest of the data: Prefect's idempotency key makes sure that asking
-twice starts one.
+Each state of the data, named by its digest, starts one retraining. The digest is Prefect's
+idempotency key: asking twice starts one run.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
+from prefect.states import Failed
 
-from flows.failing import failed
-from flows.watching import open_inbox
-from pipeline.adapters import files, project
-from pipeline.adapters.inbox import Entry
-from pipeline.adapters.project import Project
-from pipeline.errors import GliaflowError
+from flows.states import failed_on_error
+from pipeline.adapters.checkout.project import Project, find_project
+from pipeline.adapters.scans.inbox import Entry
+from pipeline.adapters.storage import json_files
+from pipeline.app import open_inbox
 
 RETRAIN = "retrain/lgg"
 
 
 @task(task_run_name="look")
-def look(own: Project) -> list[Entry] | State:
-    try:
-        entries = open_inbox(own).look()
-    except GliaflowError as error:
-        return failed(error)
+@failed_on_error
+def look(project: Project) -> list[Entry]:
+    entries = open_inbox.open_inbox(project).look()
     for entry in entries:
         get_run_logger().info("%s: %s: %s", entry.batch, entry.state, entry.note)
     return entries
 
 
 @flow(name="watch", validate_parameters=False)
+@failed_on_error
 def watch(root: str = ".") -> dict[str, Any] | State:
-    """Look once.
+    """Check the inbox once.
 
     Args:
-        root: folder of the checkout to take batches into.
+        root: folder of the checkout that batches are imported into.
 
     Returns:
-        `batches`: what was seen; `started`: the digest of the data that a retraining was
-        started for, or null.
+        `batches`: names of the batches in the inbox; `started`: digest of the data that a
+        retraining was started for, or None.
     """
-    try:
-        own = project.find(Path(root))
-        own.params()
-    except GliaflowError as error:
-        return failed(error)
-    seen = look(own, return_state=True)
-    if not seen.is_completed():
-        return failed(GliaflowError(seen.message or "the look failed"))
-    entries = seen.result()
+    project = find_project(Path(root))
+    looked = look(project, return_state=True)
+    if not looked.is_completed():
+        return Failed(message=looked.message)
+    entries = cast(list[Entry], looked.result())
     if entries:
         rows = [{"batch": e.batch, "state": e.state, "note": e.note} for e in entries]
         create_table_artifact(key="inbox", table=rows, description="Batches in the inbox")
-    return {"batches": [e.batch for e in entries], "started": start(own)}
+    return {"batches": [entry.batch for entry in entries], "started": start(project)}
 
 
-def start(own: Project) -> str | None:
-    """Start a retraining for the data as it is, unless one was started for it before."""
-    digest = open_inbox(own).data_digest(own.params().fetch.source)
-    note = own.root / ".local" / "inbox" / "started.json"
-    if digest is None or (note.exists() and digest in files.read_json(note)):
+def start(project: Project) -> str | None:
+    """Start a retraining on the current data, unless it was started before.
+
+    Returns:
+        Digest of the data; None if nothing was started.
+    """
+    digest = open_inbox.open_inbox(project).data_digest(project.params.fetch.source)
+    record = project.local.inbox / "started.json"
+    started = json_files.read_json(record) if record.exists() else []
+    if digest is None or digest in started:
         return None
+    run = _run_retrain(project.root, digest)
+    get_run_logger().info("started a retraining: %s, data %s", run.name, digest[:12])
+    json_files.write_json(record, [*started, digest])
+    return digest
+
+
+def _run_retrain(root: Path, digest: str) -> FlowRun:
+    """Create a run of `retrain` and return at once; for a digest seen before, return its run."""
     run = run_deployment(
         RETRAIN,
-        parameters={"root": str(own.root)},
+        parameters={"root": str(root)},
         idempotency_key=digest,
         tags=[f"data:{digest[:12]}"],
         timeout=0,
         as_subflow=False,
     )
-    get_run_logger().info("a retraining was started: %s, data %s", run.name, digest[:12])
-    files.write_json(note, [*(files.read_json(note) if note.exists() else []), digest])
-    return digest
+    return cast(FlowRun, run)  # a coroutine only where it is called from async code

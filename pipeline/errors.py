@@ -1,8 +1,8 @@
-"""The one exception that a person is meant to read."""
+"""The one exception whose message is meant for users."""
 
 
 class GliaflowError(Exception):
-    """Something a user can mend.
+    """An error that the user can fix.
 
     The message is one sentence that names the file or key, what was found, what was
     expected and what to do. Entry points print it and exit with 1, without a traceback.

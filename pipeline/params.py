@@ -1,6 +1,7 @@
-"""params.yaml, typed and frozen: the one place where its keys and ranges are written.
+"""params.yaml as typed, frozen values: the only place that defines its keys and ranges.
 
-Does not know the stages: each gets its own section as a value.
+Does not know the stages: each gets its section as a value. The descriptions of the keys are
+the text of docs/configuration.md.
 """
 
 import difflib
@@ -12,11 +13,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pipeline.errors import GliaflowError
 
+# Keys of earlier releases, and what they are called now.
+RENAMED = {"train.finer": "train.refine"}
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+LowestRate = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Epochs = Annotated[int, Field(ge=0, le=10_000)]
+Pixels = Annotated[int, Field(ge=16, le=4096)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Text = Annotated[str, Field(min_length=1)]
 SplitName = Literal["train", "validation", "test"]
+ENDPOINT = "S3 server other than Amazon's, `http://host:port`."
 
 
 class Section(BaseModel):
@@ -24,38 +34,63 @@ class Section(BaseModel):
 
 
 class Phantom(Section):
-    patients: Annotated[int, Field(ge=3, le=2000)]
-    slices: Annotated[int, Field(ge=5, le=100)]
-    size_px: Annotated[int, Field(ge=32, le=512)]
-    seed: Seed
+    """The synthetic data set, used when `fetch.source` is `phantom`."""
+
+    patients: Annotated[int, Field(ge=3, le=2000)] = Field(description="Number of patients.")
+    slices: Annotated[int, Field(ge=5, le=100)] = Field(
+        description="Mean number of slices per patient."
+    )
+    size_px: Annotated[int, Field(ge=32, le=512)] = Field(description="Side of a slice, in pixels.")
+    seed: Seed = Field(description="Seed of the generator.")
 
 
 class Fetch(Section):
-    source: Annotated[str, Field(min_length=1)]
-    endpoint_url: str | None
-    max_gib: Positive
+    """Where scans come from."""
+
+    source: Text = Field(
+        description="`phantom`, a folder, Kaggle's zip, `s3://bucket/prefix` or `kaggle`."
+    )
+    endpoint_url: str | None = Field(description=ENDPOINT)
+    max_gib: Positive = Field(description="A zip that expands beyond this is refused, in GiB.")
     phantom: Phantom
 
 
 class Ingest(Section):
-    workers: Annotated[int, Field(ge=0, le=256)]
+    """How scans are decoded."""
+
+    workers: Annotated[int, Field(ge=0, le=256)] = Field(
+        description="Processes that decode patients; 0: one per core."
+    )
 
 
 class Validate(Section):
-    height_px: Annotated[int, Field(ge=16, le=4096)]
-    width_px: Annotated[int, Field(ge=16, le=4096)]
-    min_patients: Count
-    max_quarantined: Share
+    """Which scans are fit for training, and when the run stops."""
+
+    height_px: Pixels = Field(description="Height of every slice, in pixels.")
+    width_px: Pixels = Field(description="Width of every slice, in pixels.")
+    min_patients: Count = Field(description="The run stops with fewer accepted patients.")
+    max_quarantined: Share = Field(
+        description="The run stops if a larger share of the patients is in quarantine."
+    )
 
 
 class Split(Section):
-    unit: Literal["patient", "slice"]
-    salt: Annotated[str, Field(min_length=1)]
-    validation: Annotated[float, Field(gt=0, lt=1)]
-    test: Annotated[float, Field(gt=0, lt=1)]
+    """How patients are assigned to train, validation and test."""
+
+    unit: Literal["patient", "slice"] = Field(
+        description="What is split. `slice` is the published protocol, which leaks patients."
+    )
+    salt: Text = Field(
+        description="Decides the split together with the patient's name. Never change it: another "
+        "salt reassigns every patient (see [Decisions](decisions.md))."
+    )
+    validation: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="Share of patients for validation. With `test` under 1."
+    )
+    test: Annotated[float, Field(gt=0, lt=1)] = Field(description="Share of patients for the test.")
 
     @model_validator(mode="after")
-    def leaves_something_to_train_on(self) -> "Split":
+    def check_that_train_is_not_empty(self) -> "Split":
         if self.validation + self.test >= 1:
             raise ValueError(
                 f"validation {self.validation} and test {self.test} together must stay under 1"
@@ -64,23 +99,46 @@ class Split(Section):
 
 
 class Augment(Section):
-    flip: Share
-    rotate_degrees: Annotated[float, Field(ge=0, le=180)]
-    scale: Annotated[float, Field(ge=0, le=0.5)]
-    shift: Annotated[float, Field(ge=0, le=0.5)]
-    intensity: Annotated[float, Field(ge=0, le=0.9)]
-    missing: Share
-    paste: Share
+    """Augmentation of training slices, drawn again each epoch; 0 turns a change off."""
+
+    flip: Share = Field(description="Share of slices mirrored left to right.")
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = Field(
+        description="Largest rotation, in degrees."
+    )
+    scale: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        description="Largest change of size, as a share of the side."
+    )
+    shift: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        description="Largest shift, as a share of the side."
+    )
+    intensity: Annotated[float, Field(ge=0, le=0.9)] = Field(
+        description="Largest change of brightness of each sequence, as a share."
+    )
+    missing: Share = Field(
+        description="Share of slices that lose post-contrast; half of them lose pre-contrast too."
+    )
+    paste: Share = Field(
+        description="Share of slices that also get the tumour of another slice of the batch."
+    )
 
 
-class Finer(Section):
-    epochs: Annotated[int, Field(ge=0, le=10_000)]
-    learning_rate: Annotated[float, Field(gt=0, le=1)]
-    min_learning_rate: Annotated[float, Field(ge=0, le=1)]
-    average_epochs: Annotated[int, Field(ge=0, le=10_000)]
+class Refine(Section):
+    """Refinement: a network at twice `image_size` that continues from the trained one.
+
+    The model is the mean of both. Needs `schedule: cosine`.
+    """
+
+    epochs: Epochs = Field(description="Epochs on a cosine schedule; 0: no refinement.")
+    learning_rate: Rate = Field(description="Learning rate at the start.")
+    min_learning_rate: LowestRate = Field(
+        description="Learning rate at the end; at most `learning_rate`."
+    )
+    average_epochs: Epochs = Field(
+        description="The mean of this many last epochs' weights is used; 0: the last epoch's."
+    )
 
     @model_validator(mode="after")
-    def averages_its_own_epochs(self) -> "Finer":
+    def check_averaged_epochs(self) -> "Refine":
         if self.epochs and self.average_epochs > self.epochs:
             raise ValueError(
                 f"average_epochs {self.average_epochs} must be at most epochs {self.epochs}"
@@ -88,40 +146,81 @@ class Finer(Section):
         return self
 
     @model_validator(mode="after")
-    def lets_the_rate_only_fall(self) -> "Finer":
+    def check_learning_rates(self) -> "Refine":
         _refuse_rising(self.learning_rate, self.min_learning_rate)
         return self
 
 
 class Train(Section):
-    slices: Literal["all", "tumour", "balanced"]
-    intensity: Literal["raw", "scan"]
-    image_size: Annotated[int, Field(ge=16, le=1024, multiple_of=16)]
+    """How the network is trained. See [Training recipes](recipes.md)."""
+
+    slices: Literal["all", "tumour", "balanced"] = Field(
+        description="Slices of an epoch. `balanced`: all tumour slices and as many tumour-free "
+        "ones, drawn again each epoch."
+    )
+    intensity: Literal["raw", "scan"] = Field(
+        description="`scan`: each sequence of a scan is scaled to one mean and spread."
+    )
+    image_size: Annotated[int, Field(ge=16, le=1024, multiple_of=16)] = Field(
+        description="Side of the images that the network sees, in pixels; must divide the slices' "
+        "side. The model resizes."
+    )
     filters: Annotated[
         tuple[Annotated[int, Field(ge=1, le=1024)], ...],
         Field(min_length=5, max_length=5, strict=False),
-    ]
-    networks: Annotated[int, Field(ge=1, le=20)]
-    batch: Annotated[int, Field(ge=1, le=1024)]
-    epochs: Annotated[int, Field(ge=1, le=10_000)]
-    learning_rate: Annotated[float, Field(gt=0, le=1)]
-    schedule: Literal["plateau", "cosine"]
-    average_epochs: Annotated[int, Field(ge=0, le=10_000)]
-    missed_weight: Share
-    exponent: Annotated[float, Field(gt=0, le=4)]
-    loss_by_slice: Share
-    patience: Count
-    plateau_patience: Count
-    plateau_factor: Annotated[float, Field(gt=0, le=0.5)]
-    min_learning_rate: Annotated[float, Field(ge=0, le=1)]
-    finer: Finer
+    ] = Field(description="Filters of the five levels of the ResUNet, outermost first.")
+    networks: Annotated[int, Field(ge=1, le=20)] = Field(
+        description="Networks trained from different seeds; the model is their mean."
+    )
+    batch: Annotated[int, Field(ge=1, le=1024)] = Field(description="Slices of a training step.")
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        description="Epochs; with `schedule: plateau` at most this many."
+    )
+    learning_rate: Rate = Field(description="Learning rate at the start.")
+    schedule: Literal["plateau", "cosine"] = Field(
+        description="`plateau`: keeps the best epoch by validation and stops early. `cosine`: runs "
+        "all epochs and keeps the last."
+    )
+    average_epochs: Epochs = Field(
+        description="With `cosine`: the mean of this many last epochs' weights is used; 0: the "
+        "last epoch's."
+    )
+    missed_weight: Share = Field(
+        description="Cost of a false negative in the loss; a false positive costs 1 minus it."
+    )
+    exponent: Annotated[float, Field(gt=0, le=4)] = Field(
+        description="Exponent of the focal Tversky loss."
+    )
+    loss_by_slice: Share = Field(
+        description="Share of the loss in which all tumour slices have equal weight, whatever "
+        "their tumour's size."
+    )
+    patience: Count = Field(
+        description="With `plateau`: training ends after this many epochs without a better "
+        "validation score."
+    )
+    plateau_patience: Count = Field(
+        description="With `plateau`: the learning rate falls after this many such epochs."
+    )
+    plateau_factor: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        description="With `plateau`: factor by which the learning rate falls."
+    )
+    min_learning_rate: LowestRate = Field(
+        description="Lowest learning rate; at most `learning_rate`."
+    )
+    refine: Refine
     augment: Augment
-    precision: Literal["float32", "bfloat16"]
-    memory_gib: Positive
-    seed: Seed
+    precision: Literal["float32", "bfloat16"] = Field(
+        description="`bfloat16` is about twice as fast on processors that support it; others "
+        "refuse it."
+    )
+    memory_gib: Positive = Field(
+        description="A data set larger than this is read from disk during training, in GiB."
+    )
+    seed: Seed = Field(description="Seed of weights, order of slices and augmentation.")
 
     @model_validator(mode="after")
-    def averages_its_last_epochs(self) -> "Train":
+    def check_averaged_epochs(self) -> "Train":
         if self.average_epochs and (self.schedule != "cosine" or self.average_epochs > self.epochs):
             raise ValueError(
                 f"average_epochs {self.average_epochs} must be at most epochs {self.epochs}, with "
@@ -130,17 +229,17 @@ class Train(Section):
         return self
 
     @model_validator(mode="after")
-    def lets_the_rate_only_fall(self) -> "Train":
+    def check_learning_rates(self) -> "Train":
         _refuse_rising(self.learning_rate, self.min_learning_rate)
         return self
 
     @model_validator(mode="after")
-    def refines_what_ran_to_its_end(self) -> "Train":
-        if self.finer.epochs and self.schedule != "cosine":
+    def check_that_refinement_has_a_trained_network(self) -> "Train":
+        if self.refine.epochs and self.schedule != "cosine":
             raise ValueError(
-                f"finer.epochs is {self.finer.epochs} and schedule {self.schedule}; a finer network "
-                "goes on from one that was trained to its end: set schedule to cosine, or "
-                "finer.epochs to 0"
+                f"refine.epochs is {self.refine.epochs} and schedule {self.schedule}; refinement "
+                "continues from a network that was trained to its end: set schedule to cosine, "
+                "or refine.epochs to 0"
             )
         return self
 
@@ -151,51 +250,96 @@ def _refuse_rising(start: float, lowest: float) -> None:
 
 
 class Evaluate(Section):
-    splits: Annotated[tuple[SplitName, ...], Field(min_length=1, strict=False)]
-    threshold: Annotated[float, Field(gt=0, lt=1)]
-    views: Annotated[int, Field(ge=1, le=4)]  # as many as domain/views.py has
-    keep: Literal["all", "largest"]
-    min_area_px: Annotated[int, Field(ge=0, le=1_000_000)]
-    missed_weight: Share
-    resamples: Annotated[int, Field(ge=100, le=1_000_000)]
-    seed: Seed
+    """How masks follow from probabilities, and how they are scored. Another value retrains nothing."""
+
+    splits: Annotated[tuple[SplitName, ...], Field(min_length=1, strict=False)] = Field(
+        description="Splits that are scored; `test` must be among them."
+    )
+    threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="A pixel of at least this probability is tumour."
+    )
+    views: Annotated[int, Field(ge=1, le=4)] = Field(  # as many as there are in the domain
+        description="Test-time augmentation: views of each slice (as it is, mirrored, smaller, "
+        "larger) whose mean probability is used."
+    )
+    keep: Literal["all", "largest"] = Field(
+        description="`largest`: of a scan's predicted regions, only the largest is kept."
+    )
+    min_area_px: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        description="A slice with fewer predicted tumour pixels gets an empty mask."
+    )
+    missed_weight: Share = Field(
+        description="Cost of a false negative in the Tversky index that is reported and judged."
+    )
+    resamples: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
+        description="Bootstrap resamples of patients for the 95 % intervals."
+    )
+    seed: Seed = Field(description="Seed of the bootstrap.")
 
     @model_validator(mode="after")
-    def names_the_test(self) -> "Evaluate":
+    def check_splits(self) -> "Evaluate":
         if "test" not in self.splits:
             raise ValueError("splits must name test: the gate reads it")
         if len(set(self.splits)) < len(self.splits):
-            raise ValueError(f"splits names one twice: {', '.join(self.splits)}")
+            raise ValueError(f"splits names a split twice: {', '.join(self.splits)}")
         return self
 
 
 class Report(Section):
-    patients: Annotated[int, Field(ge=1, le=50)]
-    slices: Annotated[int, Field(ge=1, le=100)]
+    """What the report shows."""
+
+    patients: Annotated[int, Field(ge=1, le=50)] = Field(
+        description="Patients pictured from each of: the worst, the median, the best."
+    )
+    slices: Annotated[int, Field(ge=1, le=100)] = Field(description="Slices pictured per patient.")
 
 
 class Watch(Section):
-    source: Annotated[str, Field(min_length=1)]
-    endpoint_url: str | None
-    poll_seconds: Annotated[int, Field(ge=5, le=86_400)]
-    settle_seconds: Annotated[int, Field(ge=1, le=86_400)]
-    git_commit: bool
-    notify: str | None
+    """The watched inbox, and what happens after a decision. See [New scans](new-scans.md)."""
+
+    source: Text = Field(
+        description="The inbox: a folder or `s3://bucket/prefix` with `<batch>/<patient>/*.tif`."
+    )
+    endpoint_url: str | None = Field(description=ENDPOINT)
+    poll_seconds: Annotated[int, Field(ge=5, le=86_400)] = Field(
+        description="Seconds between two checks of the inbox; takes effect at the next `make up`."
+    )
+    settle_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
+        description="A batch is complete once it is unchanged for this many seconds. A file "
+        "`COMPLETE` in it says so at once."
+    )
+    git_commit: bool = Field(
+        description="Commit dvc.lock and the batches' `.dvc` files on the branch `retrained`."
+    )
+    notify: str | None = Field(
+        description="Shell command that gets `decision.json` on its standard input."
+    )
 
 
 class Register(Section):
-    tracking_uri: Annotated[str, Field(min_length=1)]
-    experiment: Annotated[str, Field(min_length=1)]
-    model: Annotated[str, Field(min_length=1)]
+    """The MLflow server and the names in it."""
+
+    tracking_uri: Text = Field(
+        description="MLflow's tracking URI. The environment variable `MLFLOW_TRACKING_URI` "
+        "overrides it."
+    )
+    experiment: Text = Field(description="Experiment that runs are logged to.")
+    model: Text = Field(description="Name of the registered model.")
 
 
 class Gate(Section):
-    min_tversky: Share
-    min_tversky_low: Share
-    min_patients: Count
+    """What a version must reach to become the champion."""
+
+    min_tversky: Share = Field(description="Lowest mean Tversky index over the test patients.")
+    min_tversky_low: Share = Field(description="Lowest lower end of its 95 % interval.")
+    min_patients: Count = Field(
+        description="With fewer test patients the verdict is `inconclusive`."
+    )
 
 
 class Params(Section):
+    """All sections of params.yaml."""
+
     fetch: Fetch
     ingest: Ingest
     validate_: Validate = Field(alias="validate")
@@ -212,15 +356,14 @@ def load(path: Path) -> Params:
     """Read and check the parameters.
 
     Raises:
-        GliaflowError: the file is missing or no YAML, a key is unknown or missing, or a
-            value is out of range; the sentence gives the key, what was found and what is
-            allowed.
+        GliaflowError: the file is missing or not YAML, a key is unknown or missing, or a value
+            is out of range. The message gives the key, its value and what is allowed.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_NoDoubles)  # noqa: S506
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506
     except FileNotFoundError:
         raise GliaflowError(
-            f"{path} is not there; call gliaflow and dvc in the folder of the repository"
+            f"{path} does not exist; run gliaflow and dvc in the folder of the repository"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise GliaflowError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
@@ -230,52 +373,94 @@ def load(path: Path) -> Params:
 
 
 def parse(raw: Any, *, name: str = "params.yaml") -> Params:
-    """Check parameters that were read already; see `load`."""
+    """Check parameters that are already read.
+
+    Args:
+        raw: content of the file, sections by name.
+        name: of the file, for error messages.
+
+    Raises:
+        GliaflowError: as in `load`.
+    """
     if not isinstance(raw, dict):
-        raise GliaflowError(f"{name} holds no sections; take it from the repository again")
+        raise GliaflowError(f"{name} holds no sections; restore it from the repository")
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise GliaflowError(f"{name}: {_sentence(error.errors()[0])}") from error
+        raise GliaflowError(f"{name}: {_message(_most_helpful(error.errors()))}") from error
 
 
-class _NoDoubles(yaml.SafeLoader):
-    """A safe loader that refuses a key which stands twice in one section."""
+def differences(before: Params, after: Params) -> list[str]:
+    """List what changed between two sets of parameters: `train.epochs: 8 -> 9`."""
+    return _differences(
+        before.model_dump(mode="json", by_alias=True),
+        after.model_dump(mode="json", by_alias=True),
+        "",
+    )
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any], prefix: str) -> list[str]:
+    changed = []
+    for key, old in before.items():
+        if isinstance(old, dict):
+            changed += _differences(old, after[key], f"{prefix}{key}.")
+        elif old != after[key]:
+            changed.append(f"{prefix}{key}: {old} -> {after[key]}")
+    return changed
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A safe loader that refuses a key that occurs twice in a section."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key} stands twice; take one out", node.start_mark
+                    None, None, f"the key {key} occurs twice; remove one", node.start_mark
                 )
         return super().construct_mapping(node, deep)
 
 
-def _sentence(error: Any) -> str:
-    keys = [str(part) for part in error["loc"]]
-    key = ".".join(keys)
+def _most_helpful(errors: list[Any]) -> Any:
+    """Return the first error, but a renamed key before the new name that is missing for it."""
+    for error in errors:
+        if error["type"] == "extra_forbidden" and ".".join(map(str, error["loc"])) in RENAMED:
+            return error
+    return errors[0]
+
+
+def _message(error: Any) -> str:
+    """Describe one of pydantic's validation errors: the key, its value and what is allowed."""
+    path = [str(part) for part in error["loc"]]
+    key = ".".join(path)
+    if error["type"] == "extra_forbidden" and key in RENAMED:
+        return f"the key {key} is now called {RENAMED[key]}; rename it"
     if error["type"] == "extra_forbidden":
-        known = _known_keys(keys[:-1])
-        near = difflib.get_close_matches(keys[-1], known, n=1)
+        known = _known_keys(path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known there: {', '.join(known)}"
         return f"the key {key} is not known; {hint}"
     if error["type"] == "missing":
-        return f"the key {key} is missing; add it, or take the file from the repository again"
-    allowed = error["msg"].removeprefix("Value error, ").replace("Input should be ", "")
+        return f"the key {key} is missing; add it, or restore the file from the repository"
     if error["type"] == "value_error":
-        return f"{key}: {allowed}"
+        return f"{key}: {error['msg'].removeprefix('Value error, ')}"
+    return f"{key} is {error['input']!r}; allowed: {_allowed(error)}"
+
+
+def _allowed(error: Any) -> str:
     if error["type"] == "model_type":
-        allowed = "a section of keys"
+        return "a section of keys"
     if error["type"] in ("too_short", "too_long"):
         context = error["ctx"]
-        allowed = f"{context.get('min_length', context.get('max_length'))} values"
-    return f"{key} is {error['input']!r}; allowed: {allowed}"
+        return f"{context.get('min_length', context.get('max_length'))} values"
+    return str(error["msg"]).replace("Input should be ", "")
 
 
-def _known_keys(section: list[str]) -> list[str]:
+def _known_keys(path: list[str]) -> list[str]:
+    """Return the keys of the section at `path`, as they are written in the file."""
     model: type[BaseModel] = Params
-    for key in section:
+    for key in path:
         fields = {field.alias or name: field for name, field in model.model_fields.items()}
-        model = fields[key].annotation  # type: ignore[assignment]
+        model = fields[key].annotation  # type: ignore[assignment]  # a section, by its alias
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,8 +1,8 @@
-"""Usage reports of every tool that gliaflow stands on: off, from this one place.
+"""Turn off the usage reports of all tools that gliaflow is built on.
 
-`make` writes a start-up line into the environment (`.pth`), so that each Python
-program of it (dvc, prefect, mlflow ...) sees these values; the command line and the
-stages call `turn_off` as well, for environments that were made in another way.
+`make` writes `startup_line` into a `.pth` file of the environment, so that it applies to every
+Python program there (dvc, prefect, mlflow ...). The command line and the stages also call
+`turn_off`, for environments that were created in another way.
 """
 
 import os
@@ -17,11 +17,11 @@ SILENT = {
 
 
 def turn_off() -> None:
-    """Switch reporting off, except where the user has set a variable already."""
+    """Set the variables that turn reporting off, except those the user has already set."""
     for name, value in SILENT.items():
         os.environ.setdefault(name, value)
 
 
 def startup_line() -> str:
-    """A line for a `.pth` file: does what `turn_off` does, without importing this project."""
-    return f"import os; [os.environ.setdefault(*one) for one in {SILENT}.items()]"
+    """Return a line for a `.pth` file that does the same without importing this project."""
+    return f"import os; [os.environ.setdefault(*item) for item in {SILENT}.items()]"

@@ -1,4 +1,4 @@
-"""Small checkouts to run the whole line in: this repository's files with a tiny phantom."""
+"""Make small checkouts to run the pipeline in: this repository with a tiny phantom."""
 
 import os
 import shutil
@@ -26,8 +26,21 @@ TINY = {
 
 
 def make(folder: Path, **changes: dict) -> Path:
-    """A checkout under git, set to the tiny phantom; `changes` go on top, by section."""
-    names = ["dvc.yaml", "params.yaml", ".gitignore", "pipeline", "flows", ".dvc/config"]
+    """Make a git checkout in a folder, set to the tiny phantom.
+
+    Args:
+        folder: new or empty.
+        changes: sections of params.yaml, applied on top.
+    """
+    names = [
+        "dvc.yaml",
+        "params.yaml",
+        ".gitignore",
+        "pipeline",
+        "flows",
+        "gliaflow",
+        ".dvc/config",
+    ]
     for name in [*names, ".dvc/plots.html", ".dvc/.gitignore", "data/incoming/.gitkeep"]:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -36,14 +49,15 @@ def make(folder: Path, **changes: dict) -> Path:
         else:
             shutil.copy(source, target)
     values = yaml.safe_load((folder / "params.yaml").read_text())
-    for part in (TINY, changes):
-        merge(values, part)
+    for sections in (TINY, changes):
+        merge(values, sections)
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     return folder
 
 
 def change(folder: Path, **changes: dict) -> None:
+    """Change values in params.yaml of a checkout, by section."""
     path = folder / "params.yaml"
     values = yaml.safe_load(path.read_text())
     merge(values, changes)
@@ -51,6 +65,7 @@ def change(folder: Path, **changes: dict) -> None:
 
 
 def merge(values: dict, changes: dict) -> None:
+    """Apply nested changes to nested values, in place."""
     for key, value in changes.items():
         if isinstance(value, dict):
             merge(values[key], value)
@@ -59,11 +74,11 @@ def merge(values: dict, changes: dict) -> None:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """This environment, with the checkout's own code in front and Prefect's files kept apart."""
+    """Return an environment that imports the checkout's code and has its own Prefect home."""
     bin_folder = str(Path(sys.executable).parent)
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
     return {
-        **kept,
+        **inherited,
         "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(folder),
         "PREFECT_HOME": str(folder / ".prefect"),
@@ -72,10 +87,9 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def call(folder: Path, *command: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run `gliaflow ...`, `dvc ...` or another module of this Python in a checkout."""
-    module = {"gliaflow": "flows.cli"}.get(command[0], command[0])
+    """Run `gliaflow ...`, `dvc ...` or another module with this Python in a checkout."""
     return subprocess.run(
-        [sys.executable, "-m", module, *command[1:]],
+        [sys.executable, "-m", *command],
         cwd=folder,
         env=environment(folder),
         capture_output=True,

@@ -1,33 +1,37 @@
-"""What each stage imports of the project, straight from the code: deps of dvc.yaml must say the same."""
+"""Find the modules that each stage imports; `deps` in dvc.yaml must list the same."""
 
 import sys
 from pathlib import Path
 
 import grimp
 
-# Known to every stage and harmless to results: how a stage is run, what it says while it
-# runs, where curves are mirrored to, and the parameters' types (their values are tracked).
+ROOT = Path(__file__).parent.parent
+
+# Modules that shape no result: how a stage runs and reports, where training curves are sent,
+# and the types of the parameters (DVC tracks their values).
 NOT_TRACKED = {
-    "pipeline",
-    "pipeline.adapters",
-    "pipeline.adapters.curves",
-    "pipeline.adapters.lifetime",
-    "pipeline.adapters.locks",
-    "pipeline.adapters.progress",
-    "pipeline.domain",
+    "pipeline.adapters.process",
+    "pipeline.adapters.tracking",
     "pipeline.errors",
-    "pipeline.network",
     "pipeline.params",
-    "pipeline.stages",
 }
 
 
 def modules_of(stage: str, graph: grimp.ImportGraph | None = None) -> list[str]:
-    """Files of the modules that a stage depends on, sorted."""
+    """Return the files of the modules that a stage imports, directly or not, sorted."""
     graph = graph or build()
     name = f"pipeline.stages.{stage}"
-    found = {name, *graph.find_upstream_modules(name)} - NOT_TRACKED
-    return sorted(f"{module.replace('.', '/')}.py" for module in found)
+    modules = {name, *graph.find_upstream_modules(name)}
+    return sorted(_file(module) for module in modules if not _is_exempt(module))
+
+
+def _is_exempt(module: str) -> bool:
+    is_package = (ROOT / module.replace(".", "/")).is_dir()  # an empty __init__.py
+    return is_package or module.startswith(tuple(NOT_TRACKED))
+
+
+def _file(module: str) -> str:
+    return f"{module.replace('.', '/')}.py"
 
 
 def build() -> grimp.ImportGraph:

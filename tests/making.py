@@ -1,4 +1,4 @@
-"""Makes tiny scans by hand, as files, for tests of what reads them."""
+"""Tiny scans as files, and parameters to go with them, for tests."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 
 from pipeline import params
-from pipeline.adapters import files
+from pipeline.adapters.scans import image_files
 
 REPOSITORY = Path(__file__).parents[1]
 
 
 def image(patient: str, number: int, *, size_px: int = 32) -> np.ndarray:
-    """(H, W, 3) uint8 noise, another one for every patient and slice."""
-    dice = np.random.default_rng([number, *patient.encode()])
-    return dice.integers(1, 255, (size_px, size_px, 3), dtype=np.uint8)
+    """Return (H, W, 3) uint8 noise, different for every patient and slice."""
+    rng = np.random.default_rng([number, *patient.encode()])
+    return rng.integers(1, 255, (size_px, size_px, 3), dtype=np.uint8)
 
 
 def mask(tumour_pixels: int, *, size_px: int = 32) -> np.ndarray:
-    """(H, W) uint8: that many pixels of 255 from the top left on, 0 elsewhere."""
+    """Return an (H, W) uint8 mask: so many pixels of 255, row by row from the top, the rest 0."""
     flat = np.zeros(size_px * size_px, np.uint8)
     flat[:tumour_pixels] = 255
     return flat.reshape(size_px, size_px)
@@ -30,7 +30,7 @@ def mask(tumour_pixels: int, *, size_px: int = 32) -> np.ndarray:
 def write_patient(
     folder: Path, *, numbers: Iterable[int] = (1, 2, 3), tumour_pixels: int = 5, size_px: int = 32
 ) -> Path:
-    """Sound slices of the patient whom the folder is named after; tumour in all but the first."""
+    """Write valid slices of the patient that the folder is named after; the first is tumour-free."""
     folder.mkdir(parents=True, exist_ok=True)
     for i, number in enumerate(numbers):
         name = f"{folder.name}_{number}"
@@ -40,11 +40,12 @@ def write_patient(
 
 
 def write_tif(path: Path, pixels: np.ndarray) -> None:
-    path.write_bytes(files.encode_tif(pixels))
+    """Write an image or a mask as a TIFF file."""
+    path.write_bytes(image_files.encode_tif(pixels))
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder: path to bytes."""
+    """Return every file below a folder: relative path to bytes."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -53,7 +54,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def parameters(**sections: dict[str, Any]) -> params.Params:
-    """The repository's parameters for scans of 32 x 32 pixels, with changes by section."""
+    """Return the repository's parameters for scans of 32 x 32 pixels, changed by section."""
     raw = params.load(REPOSITORY / "params.yaml").model_dump(mode="json", by_alias=True)
     sections = {"ingest": {"workers": 1}} | sections
     sections["validate"] = {"height_px": 32, "width_px": 32} | sections.get("validate", {})
@@ -62,7 +63,7 @@ def parameters(**sections: dict[str, Any]) -> params.Params:
 
 @contextmanager
 def another_user() -> Iterator[None]:
-    """Be a user whom rights bind, where root runs the tests."""
+    """Run as an unprivileged user if root runs the tests, so that file permissions apply."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)

@@ -1,73 +1,80 @@
-"""Trains a small network on drawn squares and prints its curve as JSON: one process, one backend.
+"""Train a small network on slices with squares and print its history as JSON.
 
-And the first epoch of another training, with every switch on: from the second on rounding leads
-such a small network astray.
+For tests that compare backends and numbers of devices: one process, one of each. Prints
+
+- `devices`: how many are in use.
+- `curve`: loss, validation loss and validation Tversky of each epoch.
+- `everything`: the same of the first epoch of another training, with every option on. Later
+  epochs are left out: rounding drives two trainings of such a small network apart.
 """
 
 import json
 from dataclasses import replace
 
+import keras
 import numpy as np
+import squares
 
 from pipeline.domain import schedule
-from pipeline.network import augment, backend, lean, recipe
+from pipeline.network import augment, backend, epoch_loop, fused
+from pipeline.network.epoch_loop import EpochConfig
 
-SIDE, BATCH, FILTERS, RATE = 32, 8, (4, 4, 4, 4, 4), 0.005
-LOSS = recipe.Loss(missed_weight=0.7, exponent=0.75)
-CHANGED = augment.Settings(0.5, 15, 0.1, 0.05, 0.3, 0.2)
+SIDE, FILTERS = 32, (4, 4, 4, 4, 4)
 RULES = schedule.Rules(
-    kind="cosine", epochs=6, learning_rate=RATE, patience=9, plateau_patience=9,
+    kind="cosine", epochs=6, learning_rate=0.005, patience=9, plateau_patience=9,
     plateau_factor=0.5, min_learning_rate=1e-5,
 )  # fmt: skip
+CONFIG = EpochConfig(
+    batch=8,
+    balanced=False,
+    augmentation=augment.Augmentation(
+        flip=0.5, rotate_degrees=15, scale=0.1, shift=0.05, intensity=0.3, missing=0.2
+    ),
+    loss=epoch_loop.LossConfig(missed_weight=0.7, exponent=0.75),
+    rules=RULES,
+    seed=3,
+)
+EVERYTHING = replace(
+    CONFIG,
+    augmentation=replace(CONFIG.augmentation, paste=0.5),
+    loss=replace(CONFIG.loss, by_slice=0.3),
+    rules=replace(RULES, epochs=1),
+)
 
 
-def squares() -> recipe.Slices:
-    """44 slices of nine patients, each with a bright square that is the tumour."""
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 100, (44, SIDE, SIDE, 3), dtype=np.uint8)
-    masks = np.zeros((44, SIDE, SIDE), np.uint8)
-    for mask, (top, left) in zip(masks, generator.integers(1, 20, (44, 2)), strict=True):
-        mask[top : top + 9, left : left + 9] = 255
-    images[masks > 0] = 250
-    return recipe.Slices(images, masks, np.arange(44) // 5, has_tumour=np.ones(44, bool))
-
-
-def network(loss: recipe.Loss):
-    """Kernels drawn by numpy, so that every backend begins with the same weights."""
-    model, generator = lean.build(image_size=SIDE, filters=FILTERS), np.random.default_rng(5)
+def network(config: EpochConfig) -> keras.Model:
+    """Build a network with kernels from numpy, the same under every backend."""
+    model, rng = fused.build(image_size=SIDE, filters=FILTERS), np.random.default_rng(5)
     for variable in model.weights:
         if "kernel" in variable.path:
-            variable.assign(generator.normal(size=variable.shape) * 0.2)
-    recipe.compile_model(model, loss=loss, learning_rate=RATE)
+            variable.assign(rng.normal(size=variable.shape) * 0.2)
+    epoch_loop.compile_model(model, loss=config.loss, learning_rate=config.rules.learning_rate)
     return model
 
 
-def train(loss: recipe.Loss, augmentation: augment.Settings, rules: schedule.Rules):
-    """Loss, validation loss and validation Tversky of each epoch."""
-    slices = squares().placed() if backend.keeps_slices_on_device() else squares()
-    found = recipe.epochs(
-        network(loss),
+def train(config: EpochConfig) -> list[tuple[float, float, float]]:
+    """Return loss, validation loss and validation Tversky of each epoch."""
+    slices = squares.make(
+        patients=[number // 5 for number in range(44)], side=SIDE, square=9, last=20
+    )
+    if backend.keeps_slices_on_device():
+        slices = slices.on_device()
+    epochs = epoch_loop.run_epochs(
+        network(config),
         train=slices,
         validation=slices,
-        batch=BATCH,
-        balanced=False,
-        augmentation=augmentation,
-        loss=loss,
-        rules=rules,
-        state=schedule.start(rules),
+        config=config,
+        state=schedule.initial_state(config.rules),
         done=0,
-        seed=3,
     )
-    return [(row.loss, row.val_loss, row.val_tversky) for row, _ in found]
+    return [(epoch.loss, epoch.val_loss, epoch.val_tversky) for epoch, _ in epochs]
 
 
 def main() -> None:
     backend.make_repeatable(1)
-    found = {"devices": backend.use_all_devices(BATCH)}
-    found["curve"] = train(LOSS, CHANGED, RULES)
-    everything = replace(LOSS, by_slice=0.3), replace(CHANGED, paste=0.5), replace(RULES, epochs=1)
-    found["everything"] = train(*everything)
-    print(json.dumps(found))
+    devices = backend.use_all_devices(CONFIG.batch)
+    result = {"devices": devices, "curve": train(CONFIG), "everything": train(EVERYTHING)}
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A checkout with its stack up, for tests against real servers, workers and processes."""
+"""A checkout with its local stack, for tests against real servers, workers and processes."""
 
 import csv
 import json
@@ -20,16 +20,20 @@ import checkouts
 import pytest
 import s3_server
 
-from pipeline.adapters import files, lifetime
+from pipeline.adapters.process import processes
+from pipeline.adapters.scans import image_files
 from pipeline.domain import phantom, scans
 
 WATCH = {"poll_seconds": 8, "settle_seconds": 3}
-UNDER_WAY = {"SCHEDULED", "PENDING", "RUNNING", "CANCELLING"}
-BUSY, TRIES = 503, 5  # two wrote at once; Prefect's own client asks again as well
+UNFINISHED = {"SCHEDULED", "PENDING", "RUNNING", "CANCELLING"}
+BUSY, TRIES = 503, 5  # two clients wrote at once; Prefect's client retries as well
 
 
 class Team:
-    """A checkout whose stack takes free ports. killed: when a test killed a flow."""
+    """A checkout whose stack uses free ports.
+
+    killed: the time at which a test last killed a flow.
+    """
 
     def __init__(self, root: Path):
         self.root = checkouts.make(root, watch=WATCH)
@@ -38,18 +42,19 @@ class Team:
         subprocess.run([*git, "commit", "-qm", "first"], cwd=root, check=True)
         self.prefect, self.mlflow = free_port(), free_port()
         self.credentials = root / ".local/aws-credentials"
-        own = checkouts.environment(root)
+        inherited = checkouts.environment(root)
         self.environment = {
-            **{name: value for name, value in own.items() if not name.startswith("AWS_")},
+            **{name: value for name, value in inherited.items() if not name.startswith("AWS_")},
             **s3_server.environment(self.credentials),
             "PREFECT_PORT": str(self.prefect),
             "MLFLOW_PORT": str(self.mlflow),
         }
         self.killed = datetime.now(UTC)
 
-    def stack(self, word: str) -> subprocess.CompletedProcess[str]:
+    def stack(self, command: str) -> subprocess.CompletedProcess[str]:
+        """Run `gliaflow up` or `gliaflow down`."""
         return subprocess.run(
-            [sys.executable, "-m", "flows.stack", word], cwd=self.root, env=self.environment,
+            [sys.executable, "-m", "gliaflow", command], cwd=self.root, env=self.environment,
             capture_output=True, text=True, timeout=300,
         )  # fmt: skip
 
@@ -61,18 +66,23 @@ class Team:
     def pid(self, part: str) -> int:
         return int(self._identity(part).partition(":")[0])
 
-    def alive(self, part: str) -> bool:
-        return lifetime.identity(self.pid(part)) == self._identity(part)
+    def is_running(self, part: str) -> bool:
+        return processes.process_identity(self.pid(part)) == self._identity(part)
 
     def kill_worker(self) -> None:
         os.kill(self.pid("Prefect worker"), signal.SIGKILL)
-        until(lambda: not self.alive("Prefect worker"), seconds=20, why="the worker ended")
+        until(
+            lambda: not self.is_running("Prefect worker"), seconds=20, what="the worker has ended"
+        )
 
     def end_server(self) -> None:
         os.kill(self.pid("Prefect server"), signal.SIGTERM)
-        until(lambda: not self.alive("Prefect server"), seconds=40, why="the server ended")
+        until(
+            lambda: not self.is_running("Prefect server"), seconds=40, what="the server has ended"
+        )
 
     def api(self, path: str, body: Any) -> Any:
+        """Call the Prefect API; return its answer."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.prefect}/api/{path}",
             data=json.dumps(body).encode(),
@@ -89,19 +99,19 @@ class Team:
         pytest.fail(f"the server was busy {TRIES} times: {path}")
 
     def retrainings(self) -> list[dict[str, Any]]:
-        """Runs of `retrain`, oldest first."""
+        """Return the runs of `retrain`, oldest first."""
         body = {"flows": {"name": {"any_": ["retrain"]}}, "sort": "EXPECTED_START_TIME_ASC"}
         return self.api("flow_runs/filter", body)
 
-    def ended(self, number: int) -> str:
-        """The state in which that many retrainings have ended, empty before."""
-        found = [run["state_type"] for run in self.retrainings()]
-        return found[-1] if len(found) == number and not UNDER_WAY & set(found) else ""
+    def final_state(self, *, retrainings: int) -> str:
+        """Return the state of the last retraining once so many have ended; before that, ''."""
+        states = [run["state_type"] for run in self.retrainings()]
+        return states[-1] if len(states) == retrainings and not UNFINISHED & set(states) else ""
 
-    def next_look(self) -> dict[str, Any]:
-        """The first run of `watch` that starts from now on, once it has ended.
+    def next_check(self) -> dict[str, Any]:
+        """Wait for the first run of `watch` that starts from now on, and return it.
 
-        A run that died with its worker keeps its place until it is known to be dead, two minutes.
+        A run that died with its worker holds its slot until the server detects it: two minutes.
         """
         now = datetime.now(UTC)
         body = {
@@ -113,21 +123,21 @@ class Team:
             "sort": "START_TIME_ASC",
         }
         return until(
-            lambda: self.api("flow_runs/filter", body), seconds=400, why="a look has ended"
+            lambda: self.api("flow_runs/filter", body), seconds=400, what="a check has ended"
         )[0]
 
-    def tell(self, event: str, run: str) -> None:
-        """Send the server an event about a run."""
-        one = {
+    def send_event(self, name: str, run: str) -> None:
+        """Send the server an event of a flow run, as `Pending`."""
+        event = {
             "id": str(uuid.uuid4()),
             "occurred": datetime.now(UTC).isoformat(),
-            "event": f"prefect.flow-run.{event}",
+            "event": f"prefect.flow-run.{name}",
             "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"},
         }
-        self.api("events", [one])
+        self.api("events", [event])
 
     def acted_on(self, rule: str) -> set[str]:
-        """The runs that a rule of the server has acted on."""
+        """Return the ids of the runs that a rule of the server has acted on."""
         body = {"filter": {"event": {"prefix": ["prefect.automation.triggered"]}}, "limit": 50}
         return {
             event["payload"]["triggering_labels"]["prefect.resource.id"].rpartition(".")[2]
@@ -135,13 +145,13 @@ class Team:
             if event["resource"]["prefect.resource.name"] == rule
         }
 
-    def said(self, run: dict[str, Any]) -> str:
-        """The first lines that a run logged."""
+    def logs(self, run: dict[str, Any]) -> str:
+        """Return the first lines that a run logged."""
         body = {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "sort": "TIMESTAMP_ASC"}
         return "\n".join(line["message"] for line in self.api("logs/filter", body))
 
     def start(self) -> None:
-        """Start a retraining by hand."""
+        """Start a retraining, as `prefect deployment run` does."""
         body = {"deployments": {"name": {"any_": ["lgg"]}}}
         (deployment,) = self.api("deployments/filter", body)
         self.api(
@@ -149,26 +159,27 @@ class Team:
         )
 
     def long_training(self, *, seed: int) -> None:
-        """Make the next retraining train anew, for most of a minute."""
+        """Change the parameters so that the next retraining trains for most of a minute."""
         checkouts.change(self.root, train={"epochs": 80, "patience": 80, "seed": seed})
 
     def await_training(self, *, epochs: int = 2) -> int:
-        """Wait until a training has finished so many epochs; how many it has."""
+        """Wait until a training has finished so many epochs; return how many it has."""
         return until(
-            lambda: self.epochs() >= epochs and self.epochs(), seconds=240, why="training runs"
+            lambda: self.epochs() >= epochs and self.epochs(), seconds=240, what="training runs"
         )
 
     def drop(self, batch: str, *patients: str, broken: str = "") -> None:
-        """Draw patients into the inbox; the second slice of `broken` is no tif."""
+        """Put synthetic patients into the inbox; the second slice of `broken` is not a tif."""
         for patient in patients:
             folder = self.root / "inbox" / batch / patient
             folder.mkdir(parents=True)
-            for name, content in drawn(patient).items():
+            for name, content in scan_files(patient).items():
                 (folder / name).write_bytes(content)
             if patient == broken:
-                (folder / f"{patient}_2.tif").write_bytes(b"no tif")
+                (folder / f"{patient}_2.tif").write_bytes(b"not a tif")
 
     def batches(self) -> dict[str, dict[str, str]]:
+        """Return the rows of `gliaflow inbox` by batch."""
         done = checkouts.call(self.root, "gliaflow", "inbox", "--json")
         return {row["batch"]: row for row in json.loads(done.stdout)}
 
@@ -176,15 +187,15 @@ class Team:
         return json.loads(checkouts.call(self.root, "gliaflow", "registry", "--json").stdout)
 
     def digests(self) -> list[str]:
-        """Of every version; fails where two versions are the same thing."""
-        found = [version["digest"] for version in self.registry()["versions"]]
-        assert len(set(found)) == len(found), found
-        return found
+        """Return the digest of every version; fail if two are equal."""
+        digests = [version["digest"] for version in self.registry()["versions"]]
+        assert len(set(digests)) == len(digests), digests
+        return digests
 
     def epochs(self) -> int:
-        """Epochs of the training that runs; 0 where none has been finished."""
-        for note in (self.root / ".local/checkpoints").glob("*/state.json"):
-            return len(json.loads(note.read_text())["rows"])
+        """Return the finished epochs in the checkpoint; 0 if there is none."""
+        for state in (self.root / ".local/checkpoints").glob("*/state.json"):
+            return len(json.loads(state.read_text())["rows"])
         return 0
 
     def table(self, name: str) -> list[dict[str, str]]:
@@ -195,50 +206,57 @@ class Team:
         return {row["patient"]: row["split"] for row in self.table("data/splits.csv")}
 
     def processes(self, *words: str) -> list[int]:
-        """Processes of this checkout whose command line holds all words."""
-        found = []
+        """Return the processes of this checkout whose command line contains all words."""
+        pids = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 line = (folder / "cmdline").read_text().replace("\0", " ")
-                own = (folder / "environ").read_bytes()
+                environment = (folder / "environ").read_bytes()
             except OSError:
                 continue
-            mine = f"PYTHONPATH={self.root}".encode() in own
-            if mine and all(w in line for w in words) and lifetime.identity(int(folder.name)):
-                found.append(int(folder.name))
-        return found
+            is_of_checkout = f"PYTHONPATH={self.root}".encode() in environment
+            is_match = is_of_checkout and all(word in line for word in words)
+            if is_match and processes.process_identity(int(folder.name)):
+                pids.append(int(folder.name))
+        return pids
 
     def flow_process(self) -> int:
-        """The process of the flow that runs: Prefect started it, and it started DVC."""
+        """Return the process of the running flow: the parent of DVC."""
         (dvc,) = self.processes("-m dvc repro")
         return int(Path(f"/proc/{dvc}/stat").read_text().rpartition(")")[2].split()[1])
 
     def _identity(self, part: str) -> str:
-        noted = json.loads((self.root / ".local/stack/processes.json").read_text())
-        return noted[part]
+        identities = json.loads((self.root / ".local/stack/processes.json").read_text())
+        return identities[part]
 
 
-def drawn(patient: str) -> dict[str, bytes]:
-    """File name to content of six slices and their masks."""
-    scan, found = phantom.draw(patient, slices=6, size_px=64, seed=99), {}
+def scan_files(patient: str) -> dict[str, bytes]:
+    """Generate six slices of a patient and their masks: file name to content."""
+    scan, contents = phantom.generate(patient, slices=6, size_px=64, seed=99), {}
     for number, (image, mask) in enumerate(zip(scan.images, scan.masks, strict=True), 1):
         for pixels, is_mask in ((image, False), (mask.astype("uint8") * 255, True)):
             name = scans.file_name(patient, number, is_mask=is_mask)
-            found[name] = files.encode_tif(pixels)
-    return found
+            contents[name] = image_files.encode_tif(pixels)
+    return contents
 
 
 def free_port() -> int:
+    """Return a port of loopback that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def until(what: Callable[[], Any], *, seconds: float, why: str) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = what()
-        if found:
-            return found
+def until(condition: Callable[[], Any], *, seconds: float, what: str) -> Any:
+    """Call `condition` every second until it returns something true; return that.
+
+    Args:
+        what: the condition in words, for the message of a timeout.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
         time.sleep(1)
-    pytest.fail(f"not within {seconds} s: {why}")
+    pytest.fail(f"not within {seconds} s: {what}")

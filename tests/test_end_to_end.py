@@ -1,4 +1,4 @@
-"""The whole line on a tiny phantom, with real DVC, Great Expectations, Keras, Prefect and MLflow."""
+"""The pipeline on a tiny phantom, with real DVC, Great Expectations, Keras, Prefect and MLflow."""
 
 import csv
 import hashlib
@@ -15,7 +15,7 @@ import checkouts
 import pytest
 import yaml
 
-ALL = ["fetch", "ingest", "validate", "split", "train", "evaluate", "report"]
+STAGES = ["fetch", "ingest", "validate", "split", "train", "evaluate", "report"]
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,9 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def ran(output: str) -> list[str]:
-    return [stage for stage in ALL if f"Running stage '{stage}'" in output]
+def stages_run(output: str) -> list[str]:
+    """Return the stages that DVC ran, by its output."""
+    return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
 
 
 def registry(folder: Path) -> dict:
@@ -43,7 +44,7 @@ def registry(folder: Path) -> dict:
     return json.loads(done.stdout)
 
 
-def test_a_run_leaves_what_it_promises(built):
+def test_a_run_writes_every_documented_file(built):
     for name in [
         "data/manifest.csv",
         "data/quarantine.csv",
@@ -59,7 +60,7 @@ def test_a_run_leaves_what_it_promises(built):
         assert (built / name).stat().st_size > 0, name
 
 
-def test_the_forms_that_other_programs_read_hold(built):
+def test_file_formats_that_other_programs_read_are_stable(built):
     assert {"patient", "site", "slice", "tumour_pixels"} <= set(
         read(built / "data/manifest.csv")[0]
     )
@@ -67,9 +68,9 @@ def test_the_forms_that_other_programs_read_hold(built):
     patients = read(built / "reports/patients.csv")
     assert {"patient", "split", "site", "tversky", "dice"} <= set(patients[0])
     scores = json.loads((built / "reports/metrics.json").read_text())
-    tested = [row for row in patients if row["split"] == "test"]
-    assert scores["test"]["tversky"]["patients"] == len(tested)
-    mean = sum(float(row["tversky"]) for row in tested) / len(tested)
+    test_rows = [row for row in patients if row["split"] == "test"]
+    assert scores["test"]["tversky"]["patients"] == len(test_rows)
+    mean = sum(float(row["tversky"]) for row in test_rows) / len(test_rows)
     assert scores["test"]["tversky"]["mean"] == pytest.approx(mean, abs=1e-5)
     assert set(scores["seed_tversky"]) == {"mean", "batches"}
     decision = json.loads((built / "reports/decision.json").read_text())
@@ -84,14 +85,14 @@ def test_no_test_patient_was_trained_on(built):
         assert splits[row["patient"]] == row["split"] != "train"
 
 
-def test_the_decision_is_on_the_page(built):
+def test_the_report_shows_the_decision(built):
     sentence = json.loads((built / "reports/decision.json").read_text())["reasons"][0]["sentence"]
     page = (built / "reports/index.html").read_text()
     assert sentence in page
     assert sentence not in (built / "reports/evaluation.html").read_text()
 
 
-def test_curves_reach_mlflow_epoch_by_epoch_and_once(built):
+def test_mlflow_has_every_epoch_once(built):
     code = """
 import mlflow
 client = mlflow.MlflowClient("sqlite:///mlflow.db")
@@ -100,56 +101,57 @@ print([m.step for m in client.get_metric_history(run.info.run_id, "val_tversky")
 print(sorted(i.dataset.name for i in run.inputs.dataset_inputs), run.info.status)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=built, capture_output=True, text=True)
-    steps, rest = done.stdout.splitlines()
+    steps, datasets_and_status = done.stdout.splitlines()
     assert steps == "[1, 2, 3, 4, 5]"
-    assert rest == "['test', 'train', 'validation'] FINISHED"
+    assert datasets_and_status == "['test', 'train', 'validation'] FINISHED"
 
 
-def test_a_second_repro_runs_nothing_and_offline_views_work(built):
+def test_a_second_repro_runs_nothing_and_dvc_shows_metrics_and_plots_offline(built):
     done = checkouts.call(built, "dvc", "repro")
     assert done.returncode == 0
-    assert ran(done.stdout) == []
-    shown = checkouts.call(built, "dvc", "metrics", "show")
-    assert "tversky.mean" in shown.stdout
-    drawn = checkouts.call(built, "dvc", "plots", "show")
-    assert drawn.returncode == 0, drawn.stderr
+    assert stages_run(done.stdout) == []
+    metrics = checkouts.call(built, "dvc", "metrics", "show")
+    assert "tversky.mean" in metrics.stdout
+    plots = checkouts.call(built, "dvc", "plots", "show")
+    assert plots.returncode == 0, plots.stderr
     page = (built / "dvc_plots/index.html").read_text()
     assert "curves.png" in page
     assert "http://" not in page
     assert "https://" not in page
 
 
-def test_an_empty_registry_beside_a_warm_cache_gets_the_same_version_without_training(built):
+def test_an_empty_registry_gets_the_same_version_from_the_cache_without_training(built):
     before = registry(built)
     for path in built.glob("mlflow.db*"):
         path.unlink()
     done = checkouts.call(built, "gliaflow", "run")
     assert done.returncode == 0, done.stderr
-    assert ran(done.stdout + done.stderr) == []
+    assert stages_run(done.stdout + done.stderr) == []
     after = registry(built)
     assert [v["digest"] for v in after["versions"]] == [v["digest"] for v in before["versions"]]
     assert after["champion"] == 1
     assert len(after["decisions"]) == 1
 
 
-def test_running_again_makes_no_second_version_and_no_second_decision(built):
+def test_running_again_adds_no_version_and_no_decision(built):
     before = registry(built)
     done = checkouts.call(built, "gliaflow", "run")
     assert done.returncode == 0, done.stderr
     assert registry(built) == before
 
 
-def test_the_champion_loads_where_only_mlflow_and_keras_are_known(built, tmp_path):
+def test_the_champion_loads_with_only_mlflow_and_keras(built, tmp_path):
     code = f"""
 import sys
 sys.path = [p for p in sys.path if p not in ("", {str(built)!r}, {str(checkouts.ROOT)!r})]
 import mlflow, numpy as np
 mlflow.set_tracking_uri("sqlite:///{built}/mlflow.db")
 model = mlflow.keras.load_model("models:/lgg-resunet@champion")
-found = np.asarray(model(np.full((2, 64, 64, 3), 90, np.uint8)))
-any_model = mlflow.pyfunc.load_model("models:/lgg-resunet@champion")
-again = any_model.predict(np.full((2, 64, 64, 3), 90, np.uint8))
-print(found.shape, found.dtype, bool((found >= 0).all() and (found <= 1).all()), again.shape)
+output = np.asarray(model(np.full((2, 64, 64, 3), 90, np.uint8)))
+generic = mlflow.pyfunc.load_model("models:/lgg-resunet@champion")
+predicted = generic.predict(np.full((2, 64, 64, 3), 90, np.uint8))
+in_range = bool((output >= 0).all() and (output <= 1).all())
+print(output.shape, output.dtype, in_range, predicted.shape)
 print("pipeline" in sys.modules)
 """
     done = subprocess.run(
@@ -162,7 +164,7 @@ print("pipeline" in sys.modules)
     ], done.stderr
 
 
-def test_predict_writes_masks_and_volumes_and_names_what_it_could_not_read(built, tmp_path):
+def test_predict_writes_masks_and_scores_and_names_unreadable_patients(built, tmp_path):
     scans = tmp_path / "scans"
     patients = sorted((built / "data/raw/source").glob("PHANTOM_*"))
     with_masks, without, broken = (scans / path.name for path in patients[:3])
@@ -185,59 +187,59 @@ def test_predict_writes_masks_and_volumes_and_names_what_it_could_not_read(built
     slices = [row for row in read(tmp_path / "out/slices.csv") if row["patient"] == without.name]
     masks = sorted((tmp_path / "out" / without.name).glob("*_mask.tif"))
     assert len(masks) == len(slices) == len(list(without.glob("*.tif")))
-    counted = {m.name: count_tumour(m) for m in masks}
+    tumour_pixels = {mask.name: count_tumour(mask) for mask in masks}
     for row in slices:
-        assert counted[f"{without.name}_{row['slice']}_mask.tif"] == int(row["tumour_pixels"])
+        assert tumour_pixels[f"{without.name}_{row['slice']}_mask.tif"] == int(row["tumour_pixels"])
     again = checkouts.call(built, "gliaflow", "predict", str(scans), "--out", str(tmp_path / "out"))
     assert again.returncode == 1
     assert "not empty" in again.stderr
 
 
 def count_tumour(path: Path) -> int:
-    from pipeline.adapters.files import decode_image
+    from pipeline.adapters.scans.image_files import decode_image
 
     mask = decode_image(path.read_bytes())
     assert set(mask.flat) <= {0, 255}
     return int((mask == 255).sum())
 
 
-def test_a_refusal_is_an_answer_and_an_override_is_kept_with_its_reason(built):
+def test_a_rejection_exits_with_0_and_an_override_is_recorded_with_its_reason(built):
     before = (built / "params.yaml").read_text()
     checkouts.change(built, gate={"min_tversky": 0.999})
     refused = checkouts.call(built, "gliaflow", "promote", "1")
     assert refused.returncode == 0
     assert "Rejected" in refused.stdout
-    half = checkouts.call(built, "gliaflow", "promote", "1", "--override", "a reason")
-    assert half.returncode == 2
-    forced = checkouts.call(
+    without_name = checkouts.call(built, "gliaflow", "promote", "1", "--override", "a reason")
+    assert without_name.returncode == 2
+    overridden = checkouts.call(
         built, "gliaflow", "promote", "1", "--override", "agreed", "--by", "Ada Roe"
     )
-    assert forced.returncode == 0, forced.stderr
+    assert overridden.returncode == 0, overridden.stderr
     unknown = checkouts.call(built, "gliaflow", "promote", "7")
     assert unknown.returncode == 1
     assert unknown.stderr.startswith("gliaflow: lgg-resunet has no version 7")
     (built / "params.yaml").write_text(before)
-    last, refusal, first = registry(built)["decisions"]
+    last, rejection, first = registry(built)["decisions"]
     assert (last["override"], last["who"], last["verdict"]) == ("agreed", "Ada Roe", "promote")
-    assert refusal["verdict"] == "reject"
+    assert rejection["verdict"] == "reject"
     assert first["verdict"] == "promote"
 
 
-def test_a_failed_stage_ends_the_run_with_its_own_sentence(built):
+def test_a_failed_stage_ends_the_run_with_its_error_message(built):
     before = (built / "params.yaml").read_text()
     checkouts.change(built, validate={"min_patients": 500})
     done = checkouts.call(built, "gliaflow", "run")
     (built / "params.yaml").write_text(before)
     assert done.returncode == 1
-    last = [line for line in done.stderr.splitlines() if line.startswith("gliaflow: ")]
-    assert last == [
+    errors = [line for line in done.stderr.splitlines() if line.startswith("gliaflow: ")]
+    assert errors == [
         "gliaflow: validate: 24 patients are fit to use; expected at least 500 "
         "(validate.min_patients). data/quarantine.csv names patient, rule and file"
     ]
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_prefect_shows_scores_decision_and_the_way_to_the_report(built, monkeypatch):
+def test_prefect_shows_scores_decision_and_a_link_to_the_report(built, monkeypatch):
     from prefect.client.orchestration import get_client
     from prefect.testing.utilities import prefect_test_harness
 
@@ -250,14 +252,14 @@ def test_prefect_shows_scores_decision_and_the_way_to_the_report(built, monkeypa
 
         decision = retrain(str(built))
         with get_client(sync_client=True) as client:
-            found = {artifact.key: artifact for artifact in client.read_artifacts()}
+            artifacts = {artifact.key: artifact for artifact in client.read_artifacts()}
             tasks = [run.name for run in client.read_task_runs()]
     assert decision["verdict"] == "promote"
-    assert {"metrics", "decision", "report"} <= set(found)
-    assert "tversky" in str(found["metrics"].data)
-    assert decision["reasons"][0]["sentence"] in str(found["decision"].data)
-    assert (built / "reports/index.html").as_uri() in str(found["report"].data)
-    assert set(tasks) == {*ALL, "register", "decide", "promote", "push"}
+    assert {"metrics", "decision", "report"} <= set(artifacts)
+    assert "tversky" in str(artifacts["metrics"].data)
+    assert decision["reasons"][0]["sentence"] in str(artifacts["decision"].data)
+    assert (built / "reports/index.html").as_uri() in str(artifacts["report"].data)
+    assert set(tasks) == {*STAGES, "register", "decide", "promote", "push"}
 
 
 @pytest.fixture(scope="module")
@@ -269,20 +271,20 @@ def again(tmp_path_factory):
     return folder
 
 
-def test_two_checkouts_give_the_same_lock_byte_for_byte(built, again):
+def test_two_checkouts_give_the_same_dvc_lock_byte_for_byte(built, again):
     checkouts.call(built, "dvc", "repro")
     assert (built / "dvc.lock").read_bytes() == (again / "dvc.lock").read_bytes()
 
 
-def test_scans_lie_on_disk_at_most_twice(again):
-    """Once as they came and once as arrays; the cache holds links to both."""
+def test_scans_are_stored_at_most_twice(again):
+    """Once as files and once as arrays; the cache holds links to both."""
     folders = [again / "data/raw", again / "data/scans", again / ".dvc/cache/files"]
     paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    on_disk = {path.stat().st_ino: path.stat().st_size for path in paths}
-    came = sum(path.stat().st_size for path in (again / "data/raw").rglob("*.tif"))
+    bytes_by_inode = {path.stat().st_ino: path.stat().st_size for path in paths}
+    raw_bytes = sum(path.stat().st_size for path in (again / "data/raw").rglob("*.tif"))
     others = [again / "models/resunet.keras", *(again / "reports").rglob("*")]
-    rest = sum(path.stat().st_size for path in others if path.is_file())
-    assert sum(on_disk.values()) <= 2.1 * came + rest
+    other_bytes = sum(path.stat().st_size for path in others if path.is_file())
+    assert sum(bytes_by_inode.values()) <= 2.1 * raw_bytes + other_bytes
 
 
 def stage_command(folder: Path, stage: str) -> list[str]:
@@ -294,64 +296,58 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_after_one_number_of_train_a_killed_training_goes_on_and_ends_the_same(again):
+def test_a_killed_training_resumes_and_ends_with_the_same_bytes(again):
     checkouts.change(again, train={"epochs": 6, "seed": 5})
-    straight = subprocess.run(
+    uninterrupted = subprocess.run(
         stage_command(again, "train"), cwd=again, env=checkouts.environment(again),
         capture_output=True, text=True,
     )  # fmt: skip
-    assert straight.returncode == 0, straight.stderr
-    wanted = {name: digest(again / name) for name in ("models/resunet.keras", "models/history.csv")}
+    assert uninterrupted.returncode == 0, uninterrupted.stderr
+    names = ("models/resunet.keras", "models/history.csv")
+    expected = {name: digest(again / name) for name in names}
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", "train"],
         cwd=again, env={**checkouts.environment(again), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
-    seen = ""
+    output = ""
     for line in process.stdout:
-        seen += line
+        output += line
         if "train: epoch 2" in line:
             os.killpg(process.pid, signal.SIGKILL)
             break
     process.wait(timeout=30)
-    assert "goes on" not in seen
+    assert "resumes after" not in output
     time.sleep(1)
     assert not (again / "models/resunet.keras").exists()
     done = checkouts.call(again, "dvc", "repro")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert ran(done.stdout) == ["train", "evaluate", "report"]
-    assert "train: goes on after epoch" in done.stdout
+    assert stages_run(done.stdout) == ["train", "evaluate", "report"]
+    assert "train: resumes after epoch" in done.stdout
     assert "train: epoch 1:" not in done.stdout
-    assert {name: digest(again / name) for name in wanted} == wanted
+    assert {name: digest(again / name) for name in names} == expected
 
 
-def test_a_loss_that_is_not_finite_ends_training_with_a_sentence(again):
+def test_a_loss_that_is_not_finite_ends_training_with_an_error_message(again):
     checkouts.change(again, train={"learning_rate": 1.0, "epochs": 2, "missed_weight": 0.7})
-    broken = again / "pipeline/network/losses.py"
-    text = broken.read_text()
-    broken.write_text(text.replace("maximum(1.0 - index, floor)", "log(index - 2.0)"))
+    losses = again / "pipeline/network/losses.py"
+    code = losses.read_text()
+    assert "maximum(1.0 - index, floor)" in code
+    losses.write_text(code.replace("maximum(1.0 - index, floor)", "log(index - 2.0)"))
     done = subprocess.run(
         stage_command(again, "train"), cwd=again, env=checkouts.environment(again),
         capture_output=True, text=True,
     )  # fmt: skip
-    broken.write_text(text)
+    losses.write_text(code)
     assert done.returncode == 1
     assert "gliaflow: train: the loss of epoch 1 is nan" in done.stderr
     assert "train.learning_rate" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_commands_outside_a_checkout_say_where_to_go(tmp_path):
+def test_commands_outside_a_checkout_end_with_one_line(tmp_path):
     for command in (["run"], ["registry"], ["promote", "1"], ["predict", ".", "--out", "x"]):
         done = checkouts.call(tmp_path, "gliaflow", *command)
         assert done.returncode == 1, command
         (line,) = done.stderr.splitlines()
         assert line.startswith("gliaflow: ")
-
-
-def test_every_command_helps_with_an_example():
-    for command in ([], ["use", "lgg"], ["use", "phantom"], ["run"], ["registry"], ["promote"],
-                    ["predict"], ["doctor"]):  # fmt: skip
-        done = checkouts.call(checkouts.ROOT, "gliaflow", *command, "--help")
-        assert done.returncode == 0
-        assert not command or "Example: gliaflow" in done.stdout, command

@@ -1,4 +1,4 @@
-"""The deployment files: what of them can be checked without a container engine."""
+"""Checks of the deployment files that need no container engine."""
 
 import json
 import re
@@ -15,35 +15,36 @@ INFRA = ROOT / "infra"
 COMPOSE = yaml.safe_load((INFRA / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
 DOCKERFILE = (INFRA / "Dockerfile").read_text()
-FORM = re.compile(r"\$\{(?P<name>[A-Z0-9_]+)(:-[^}]*|:\?[^}]+)\}")
+VARIABLE = re.compile(r"\$\{(?P<name>[A-Z0-9_]+)(:-[^}]*|:\?[^}]+)\}")
 SECRET = re.compile(r"PASSWORD|SECRET|AUTH_STRING|ACCESS_KEY")
 LOCKS = ("train", "services")
 
 
 def pins(path: Path) -> dict[str, list[tuple[str, list[str]]]]:
-    """Package to its (line, hashes): one entry for each Python that gets another version."""
-    found: dict[str, list[tuple[str, list[str]]]] = {}
+    """Map a package to its (line, hashes): one entry per range of Pythons with its own version."""
+    pinned: dict[str, list[tuple[str, list[str]]]] = {}
     for block in re.split(r"\n(?=[a-z0-9])", path.read_text()):
         if re.match(r"[a-z0-9][a-z0-9._-]*==", block):
             line = block.partition("\n")[0].rstrip(" \\")
             hashes = sorted(re.findall(r"--hash=sha256:[0-9a-f]{64}", block))
-            found.setdefault(line.partition("==")[0], []).append((line, hashes))
-    return found
+            pinned.setdefault(line.partition("==")[0], []).append((line, hashes))
+    return pinned
 
 
 def instructions(dockerfile: str) -> list[list[str]]:
-    """Each instruction's words, without comments, continued lines as one."""
+    """Split a Dockerfile into the words of each instruction; drop comments, join continued lines."""
     lines = [line for line in dockerfile.splitlines() if not line.lstrip().startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ")
     return [line.split() for line in joined.splitlines() if line.strip()]
 
 
-def asked_variables() -> set[str]:
-    return {match["name"] for match in FORM.finditer((INFRA / "compose.yaml").read_text())}
+def variables_in_compose() -> set[str]:
+    """Return the environment variables that compose.yaml reads."""
+    return {match["name"] for match in VARIABLE.finditer((INFRA / "compose.yaml").read_text())}
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_is_built_here_or_has_a_pinned_image(name):
+def test_every_image_has_a_version_and_images_of_this_project_are_built_from_the_dockerfile(name):
     service = SERVICES[name]
     tag = service["image"].rpartition(":")[2]
     assert re.match(r"\d+\.\d+", tag), service["image"]
@@ -61,13 +62,13 @@ def test_every_published_port_is_on_loopback():
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_secret_of_a_service_comes_from_a_variable_that_must_be_set(name):
+def test_every_secret_of_a_service_is_a_required_variable(name):
     for key, value in SERVICES[name]["environment"].items():
         if SECRET.search(key):
             assert re.fullmatch(r"\$\{[A-Z_0-9]+:\?[^}]+\}", value), key
 
 
-def test_no_address_and_no_identity_holds_a_password():
+def test_no_address_and_no_identity_contains_a_password():
     text = (INFRA / "compose.yaml").read_text()
     assert not re.search(r"://[^/\s@]+:[^/\s@]+@", text)
     identities = COMPOSE["configs"]["identities"]["content"]
@@ -75,24 +76,24 @@ def test_no_address_and_no_identity_holds_a_password():
         assert all(value.startswith("${") and ":?" in value for value in pair.values())
 
 
-def test_env_example_names_every_variable_and_holds_no_secret():
+def test_env_example_names_every_variable_and_contains_no_secret():
     lines = (INFRA / "env.example").read_text().splitlines()
-    given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    assert set(given) == asked_variables()
-    for name, value in given.items():
+    values = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert set(values) == variables_in_compose()
+    for name, value in values.items():
         if re.search(r"PASSWORD|KEY|AUTH", name):
             assert value.endswith("CHANGE-ME"), name
     assert ".env" in (INFRA / ".gitignore").read_text().splitlines()
 
 
-def test_reporting_of_tools_is_off_in_every_service_of_our_own():
+def test_telemetry_is_off_in_every_service_that_is_built_here():
     assert COMPOSE["x-silent"] == SILENT
     for name, service in SERVICES.items():
         if "build" in service:
             assert service["environment"].items() >= SILENT.items(), name
 
 
-def test_services_wait_for_services_that_are_there_and_can_get_there():
+def test_services_wait_only_for_conditions_that_can_be_met():
     for name, service in SERVICES.items():
         for other, wait in service.get("depends_on", {}).items():
             if wait["condition"] == "service_healthy":
@@ -103,28 +104,28 @@ def test_services_wait_for_services_that_are_there_and_can_get_there():
 
 
 @pytest.mark.parametrize("kind", ["configs", "volumes"])
-def test_what_a_service_mounts_is_defined(kind):
+def test_mounted_configs_and_volumes_are_the_defined_ones(kind):
     used = set()
     for service in SERVICES.values():
-        for one in service.get(kind, []):
-            source = one["source"] if isinstance(one, dict) else one.partition(":")[0]
+        for mount in service.get(kind, []):
+            source = mount["source"] if isinstance(mount, dict) else mount.partition(":")[0]
             used |= {source} if source[0] not in ".$/" else set()
     assert used == set(COMPOSE[kind])
 
 
-def test_deployments_and_worker_see_the_checkout_at_one_path():
+def test_deployments_and_worker_mount_the_checkout_at_the_same_path():
     for name in ("deployments", "worker"):
         assert "..:/workspace" in SERVICES[name]["volumes"]
     assert SERVICES["deployments"]["command"][-1] == "/workspace"
 
 
-def test_the_worker_serves_the_pool_that_the_deployments_use():
+def test_the_worker_serves_the_pool_of_the_deployments():
     pool = re.search(r'^POOL = "(.+)"$', (ROOT / "flows/deployments.py").read_text(), re.M)
     command = SERVICES["worker"]["command"]
     assert command[command.index("--pool") + 1] == pool[1]
 
 
-def test_the_dockerfile_has_both_targets_and_each_ends_without_root():
+def test_the_dockerfile_has_both_targets_and_neither_runs_as_root():
     default = {w[1].partition("=")[0]: w[1] for w in instructions(DOCKERFILE) if w[0] == "ARG"}
     assert default["USER_ID"] == "USER_ID=1000"
     users: dict[str, str] = {}
@@ -136,11 +137,11 @@ def test_the_dockerfile_has_both_targets_and_each_ends_without_root():
     assert users == dict.fromkeys(("services", "train"), "${USER_ID}:${GROUP_ID}")
 
 
-def test_the_dockerfile_takes_nothing_by_address_and_no_moving_image():
+def test_the_dockerfile_downloads_nothing_by_address_and_pins_its_base_image():
     words = instructions(DOCKERFILE)
-    assert not [one for one in words if one[0] == "ADD"]
+    assert not [instruction for instruction in words if instruction[0] == "ADD"]
     assert not re.search(r"https?://|latest|curl |wget ", DOCKERFILE)
-    bases = {one[1] for one in words if one[0] == "FROM"}
+    bases = {instruction[1] for instruction in words if instruction[0] == "FROM"}
     assert bases == {"${PYTHON_IMAGE}", "${TRAIN_BASE}"}
     assert ["ARG", "TRAIN_BASE=${PYTHON_IMAGE}"] in words
     assert re.search(r"^ARG PYTHON_IMAGE=python:\d+\.\d+\.\d+-", DOCKERFILE, re.M)
@@ -157,14 +158,14 @@ def test_every_install_of_the_dockerfile_checks_hashes():
     assert all("--require-hashes" in command for command in installs)
 
 
-def test_the_dockerfile_copies_only_what_is_there():
-    named = re.findall(r"type=bind,source=([^,]+),", DOCKERFILE)
-    named += [words[1] for words in instructions(DOCKERFILE) if words[0] == "COPY"]
-    assert named and all((ROOT / name).is_file() for name in named)
+def test_the_dockerfile_copies_only_files_that_exist():
+    sources = re.findall(r"type=bind,source=([^,]+),", DOCKERFILE)
+    sources += [words[1] for words in instructions(DOCKERFILE) if words[0] == "COPY"]
+    assert sources and all((ROOT / source).is_file() for source in sources)
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_a_lock_has_hashes_and_no_index_address(name):
+def test_a_lock_has_a_hash_for_every_package_and_no_index_address(name):
     path = INFRA / f"{name}.lock"
     assert all(hashes for entries in pins(path).values() for _, hashes in entries)
     assert not re.search(r"://|--index-url|--extra-index", path.read_text())
@@ -172,7 +173,7 @@ def test_a_lock_has_hashes_and_no_index_address(name):
 
 @pytest.mark.parametrize("name", LOCKS)
 def test_a_lock_agrees_with_requirements_lock(name):
-    """Where the whole environment has a package, version and hashes are the same."""
+    """A package that is in both has the same versions and hashes."""
     whole = pins(ROOT / "requirements.lock")
     for package, entries in pins(INFRA / f"{name}.lock").items():
         if name == "train" or package in whole:
@@ -182,13 +183,13 @@ def test_a_lock_agrees_with_requirements_lock(name):
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_a_lock_holds_what_its_list_asks_for(name):
+def test_a_lock_contains_every_package_of_its_list(name):
     lines = (INFRA / f"{name}.in").read_text().splitlines()
-    asked = {re.match(r"[a-z0-9-]+", line)[0] for line in lines if not line.startswith("#")}
-    assert asked <= set(pins(INFRA / f"{name}.lock"))
+    listed = {re.match(r"[a-z0-9-]+", line)[0] for line in lines if not line.startswith("#")}
+    assert listed <= set(pins(INFRA / f"{name}.lock"))
 
 
-def test_the_training_job_runs_the_command_of_the_stage_on_one_gpu_and_without_root():
+def test_the_training_job_runs_the_command_of_the_stage_on_one_gpu_without_root():
     job = yaml.safe_load((INFRA / "kubernetes/training-job.yaml").read_text())
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     pod = job["spec"]["template"]["spec"]

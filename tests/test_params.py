@@ -1,3 +1,5 @@
+"""params.yaml: which keys and values are accepted, and how an error names the others."""
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,24 +16,25 @@ COMMITTED = Path(__file__).parents[1] / "params.yaml"
 
 @pytest.fixture
 def raw() -> dict[str, Any]:
-    """The committed parameters, to be changed by the test."""
+    """The committed parameters, for a test to change."""
     return yaml.safe_load(COMMITTED.read_text(encoding="utf-8"))
 
 
-def refusal(call: Callable[..., Any], *args: Any) -> str:
+def error_of(call: Callable[..., Any], *args: Any) -> str:
+    """Return the message of the error that a call raises."""
     with pytest.raises(GliaflowError) as refused:
         call(*args)
     return str(refused.value)
 
 
-def put(raw: dict[str, Any], key: str, value: Any) -> None:
+def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
     for section in sections:
         raw = raw[section]
     raw[last] = value
 
 
-def take_out(raw: dict[str, Any], key: str) -> None:
+def delete_key(raw: dict[str, Any], key: str) -> None:
     *sections, last = key.split(".")
     for section in sections:
         raw = raw[section]
@@ -47,7 +50,7 @@ def test_the_committed_file_loads_with_the_values_written_in_it(raw):
     assert loaded.register_.model == raw["register"]["model"]
 
 
-def test_what_was_read_already_is_checked_alike(raw):
+def test_parameters_that_are_already_read_are_checked_alike(raw):
     assert params.parse(raw) == params.load(COMMITTED)
 
 
@@ -65,20 +68,20 @@ def test_what_was_read_already_is_checked_alike(raw):
         ("register_", "register"),
     ],
 )
-def test_an_unknown_key_names_itself_and_the_near_one(raw, key, near):
-    put(raw, key, 1)
-    said = refusal(params.parse, raw)
-    assert f"the key {key} is not known" in said
-    assert f"did you mean {near}?" in said
+def test_an_unknown_key_is_named_with_the_most_similar_known_key(raw, key, near):
+    set_key(raw, key, 1)
+    message = error_of(params.parse, raw)
+    assert f"the key {key} is not known" in message
+    assert f"did you mean {near}?" in message
 
 
-def test_an_unknown_key_like_no_other_names_those_known_there(raw):
-    put(raw, "report.zzz", 1)
-    assert "report.zzz is not known; known there: patients, slices" in refusal(params.parse, raw)
+def test_an_unknown_key_similar_to_none_is_named_with_the_known_keys(raw):
+    set_key(raw, "report.zzz", 1)
+    assert "report.zzz is not known; known there: patients, slices" in error_of(params.parse, raw)
 
 
 @pytest.mark.parametrize(
-    ("key", "found", "allowed"),
+    ("key", "value", "allowed"),
     [
         ("fetch.phantom.patients", 2, "greater than or equal to 3"),
         ("split.validation", 0, "greater than 0"),
@@ -104,13 +107,11 @@ def test_an_unknown_key_like_no_other_names_those_known_there(raw):
         ("gate.min_tversky", None, "a valid number"),
     ],
 )
-def test_a_value_out_of_range_says_its_name_what_was_found_and_what_is_allowed(
-    raw, key, found, allowed
-):
-    put(raw, key, found)
-    said = refusal(params.parse, raw)
-    assert said.startswith(f"params.yaml: {key} is {found!r}; allowed: ")
-    assert allowed in said
+def test_a_value_out_of_range_is_named_with_its_key_and_what_is_allowed(raw, key, value, allowed):
+    set_key(raw, key, value)
+    message = error_of(params.parse, raw)
+    assert message.startswith(f"params.yaml: {key} is {value!r}; allowed: ")
+    assert allowed in message
 
 
 @pytest.mark.parametrize(
@@ -127,21 +128,21 @@ def test_a_value_out_of_range_says_its_name_what_was_found_and_what_is_allowed(
         ("fetch.phantom.slices", 5),
     ],
 )
-def test_a_value_on_the_end_of_its_range_is_taken(raw, key, value):
-    put(raw, key, value)
+def test_a_value_at_the_end_of_its_range_is_accepted(raw, key, value):
+    set_key(raw, key, value)
     params.parse(raw)
 
 
-def test_one_bad_value_of_a_list_is_named_by_its_place(raw):
-    put(raw, "train.filters", [8, 16, 0, 64, 128])
-    assert "train.filters.2 is 0" in refusal(params.parse, raw)
+def test_a_bad_value_in_a_list_is_named_by_its_position(raw):
+    set_key(raw, "train.filters", [8, 16, 0, 64, 128])
+    assert "train.filters.2 is 0" in error_of(params.parse, raw)
 
 
 @pytest.mark.parametrize(("validation", "test"), [(0.5, 0.5), (0.3, 0.8)])
-def test_shares_that_leave_nothing_to_train_on_are_refused(raw, validation, test):
+def test_shares_that_leave_no_patients_for_training_are_refused(raw, validation, test):
     raw["split"].update(validation=validation, test=test)
-    said = refusal(params.parse, raw)
-    assert f"split: validation {validation} and test {test} together must stay under 1" in said
+    expected = f"split: validation {validation} and test {test} together must stay under 1"
+    assert expected in error_of(params.parse, raw)
 
 
 @pytest.mark.parametrize(
@@ -151,73 +152,87 @@ def test_shares_that_leave_nothing_to_train_on_are_refused(raw, validation, test
         ({"average_epochs": 31, "epochs": 30, "schedule": "cosine"}, "must be at most epochs 30"),
     ],
 )
-def test_a_mean_over_epochs_that_are_not_there_is_refused(raw, changed, expected):
+def test_averaging_more_epochs_than_are_trained_is_refused(raw, changed, expected):
     raw["train"].update(changed)
-    assert expected in refusal(params.parse, raw)
+    assert expected in error_of(params.parse, raw)
 
 
 @pytest.mark.parametrize(
-    ("finer", "expected"),
+    ("refine", "expected"),
     [
         ({"epochs": 3, "average_epochs": 4}, "average_epochs 4 must be at most epochs 3"),
         ({"learning_rate": 0.001, "min_learning_rate": 0.002}, "must not be over learning_rate"),
-        ({"epochs": 8}, "finer.epochs is 8 and schedule plateau"),
+        ({"epochs": 8}, "refine.epochs is 8 and schedule plateau"),
     ],
 )
-def test_a_finer_network_that_cannot_be_is_refused(raw, finer, expected):
-    raw["train"]["finer"] |= finer
-    assert expected in refusal(params.parse, raw)
+def test_an_impossible_refinement_is_refused(raw, refine, expected):
+    raw["train"]["refine"] |= refine
+    assert expected in error_of(params.parse, raw)
 
 
-def test_a_finer_network_goes_with_a_schedule_that_ends(raw):
+def test_refinement_is_accepted_with_the_cosine_schedule(raw):
     raw["train"] |= {"schedule": "cosine"}
-    raw["train"]["finer"] |= {"epochs": 8}
-    assert params.parse(raw).train.finer.epochs == 8
+    raw["train"]["refine"] |= {"epochs": 8}
+    assert params.parse(raw).train.refine.epochs == 8
 
 
 def test_an_evaluation_without_the_test_split_is_refused(raw):
-    put(raw, "evaluate.splits", ["validation"])
-    assert "evaluate: splits must name test" in refusal(params.parse, raw)
+    set_key(raw, "evaluate.splits", ["validation"])
+    assert "evaluate: splits must name test" in error_of(params.parse, raw)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_key_of_an_earlier_release_is_named_with_its_new_name(raw, complete):
+    refine = raw["train"]["refine"] if complete else raw["train"].pop("refine")
+    set_key(raw, "train.finer", refine)
+    expected = "params.yaml: the key train.finer is now called train.refine; rename it"
+    assert error_of(params.parse, raw) == expected
 
 
 @pytest.mark.parametrize("key", ["train", "train.epochs", "train.augment.flip", "validate"])
 def test_a_missing_key_is_named(raw, key):
-    take_out(raw, key)
-    assert f"the key {key} is missing" in refusal(params.parse, raw)
+    delete_key(raw, key)
+    assert f"the key {key} is missing" in error_of(params.parse, raw)
 
 
 def test_a_section_without_values_is_named(raw):
-    put(raw, "train", None)
-    assert "train is None" in refusal(params.parse, raw)
+    set_key(raw, "train", None)
+    assert "train is None" in error_of(params.parse, raw)
 
 
 @pytest.mark.parametrize("content", ["train: [", "a: b: c", "train:\n\t- 1\n"])
-def test_a_file_that_is_no_yaml_is_named(tmp_path, content):
+def test_a_file_that_is_not_yaml_is_named(tmp_path, content):
     path = tmp_path / "params.yaml"
     path.write_text(content, encoding="utf-8")
-    said = refusal(params.load, path)
-    assert said.startswith(f"{path} is not YAML")
-    assert "\n" not in said
+    message = error_of(params.load, path)
+    assert message.startswith(f"{path} is not YAML")
+    assert "\n" not in message
+
+
+def test_a_key_that_occurs_twice_is_refused(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("gate:\n  min_patients: 5\n  min_patients: 6\n", encoding="utf-8")
+    assert "the key min_patients occurs twice; remove one" in error_of(params.load, path)
 
 
 @pytest.mark.parametrize("content", ["", "- 1\n- 2\n", "seven"])
 def test_a_file_without_sections_is_named(tmp_path, content):
     path = tmp_path / "params.yaml"
     path.write_text(content, encoding="utf-8")
-    assert "params.yaml holds no sections" in refusal(params.load, path)
+    assert "params.yaml holds no sections" in error_of(params.load, path)
 
 
 def test_a_missing_file_is_named_with_what_to_do(tmp_path):
-    said = refusal(params.load, tmp_path / "params.yaml")
-    assert str(tmp_path / "params.yaml") in said
-    assert "in the folder of the repository" in said
+    message = error_of(params.load, tmp_path / "params.yaml")
+    assert message.startswith(f"{tmp_path / 'params.yaml'} does not exist")
+    assert "in the folder of the repository" in message
 
 
-def test_a_refusal_names_the_file_it_is_about(tmp_path, raw):
-    put(raw, "train.epochs", 0)
+def test_an_error_names_the_file(tmp_path, raw):
+    set_key(raw, "train.epochs", 0)
     path = tmp_path / "other.yaml"
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    assert refusal(params.load, path).startswith("other.yaml: train.epochs is 0")
+    assert error_of(params.load, path).startswith("other.yaml: train.epochs is 0")
 
 
 @pytest.mark.parametrize(
@@ -232,12 +247,11 @@ def test_a_refusal_names_the_file_it_is_about(tmp_path, raw):
     ids=["params", "train", "train.augment", "fetch.phantom", "gate"],
 )
 def test_sections_are_frozen(section, name):
-    found = section(params.load(COMMITTED))
     with pytest.raises(ValidationError, match="frozen"):
-        setattr(found, name, 1)
+        setattr(section(params.load(COMMITTED)), name, 1)
 
 
-def test_lists_are_frozen_as_well():
+def test_lists_are_frozen_too():
     loaded = params.load(COMMITTED)
     assert isinstance(loaded.train.filters, tuple)
     assert isinstance(loaded.evaluate.splits, tuple)

@@ -1,7 +1,7 @@
-"""New scans start a retraining by themselves: real servers, real worker, real processes.
+"""New scans start a retraining by themselves: with real servers, worker and processes.
 
-Slow, some minutes in all: `make test-all` runs it, `make test` does not. One stack serves all
-tests, and each goes on where the one before ended.
+One stack serves all tests, and each continues where the last one ended. Slow, several minutes in
+all: `make test-all` runs them, `make test` does not.
 """
 
 import os
@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 import checkouts
 import pytest
 from s3_server import S3Server
-from teams import Team, drawn, until
+from teams import Team, scan_files, until
 
 from flows.deployments import ORPHANS
-from pipeline.adapters import lifetime
+from pipeline.adapters.process import processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -48,42 +48,58 @@ def bucket(tmp_path_factory) -> Iterator[S3Server]:
         server.stop()
 
 
-def test_starting_twice_is_harmless(team):
+def await_end(team: Team, *, retrainings: int, seconds: float = SECONDS_TO_RETRAIN) -> str:
+    """Wait until so many retrainings have ended; return the state of the last one."""
+    return until(
+        lambda: team.final_state(retrainings=retrainings),
+        seconds=seconds,
+        what=f"{retrainings} retrainings have ended",
+    )
+
+
+def await_no_training(team: Team) -> None:
+    until(
+        lambda: not team.processes("pipeline.stages", "train"),
+        seconds=30,
+        what="the training has ended",
+    )
+
+
+def test_starting_twice_starts_nothing_new(team):
     before = team.pid("Prefect server")
-    assert team.up().count("runs already") == 3
+    assert team.up().count("already running") == 3
     assert team.pid("Prefect server") == before
 
 
-def test_a_port_in_use_is_a_sentence(tmp_path, team):
+def test_a_port_in_use_is_an_error_message(tmp_path, team):
     root = checkouts.make(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-m", "flows.stack", "up"], cwd=root, capture_output=True, text=True,
+        [sys.executable, "-m", "gliaflow", "up"], cwd=root, capture_output=True, text=True,
         env=checkouts.environment(root) | {"PREFECT_PORT": str(team.prefect)},
     )  # fmt: skip
     assert done.returncode == 1
     assert f"port {team.prefect} of 127.0.0.1 is in use" in done.stderr
 
 
-def test_a_run_that_beats_is_not_started_again_where_its_beginning_was_not_heard(team):
-    lost, beating = str(uuid.uuid4()), str(uuid.uuid4())
-    team.tell("Pending", beating)
+def test_a_run_with_heartbeats_is_not_rescheduled_if_its_start_event_was_lost(team):
+    orphan, beating = str(uuid.uuid4()), str(uuid.uuid4())
+    team.send_event("Pending", beating)
     time.sleep(3)  # a flow needs as long to begin; the server takes two events at a time
-    team.tell("heartbeat", beating)
-    team.tell("Pending", lost)
-    until(lambda: lost in team.acted_on(ORPHANS), seconds=120, why="the rule acted")
+    team.send_event("heartbeat", beating)
+    team.send_event("Pending", orphan)
+    until(lambda: orphan in team.acted_on(ORPHANS), seconds=120, what="the rule has acted")
     assert beating not in team.acted_on(ORPHANS)
 
 
-def test_a_dropped_batch_ends_as_a_judged_version_and_its_broken_patient_in_quarantine(team):
+def test_dropped_batches_become_a_judged_version_and_a_broken_patient_is_quarantined(team):
     team.drop("july", "NEW_AX_0004")
     team.drop("june", "NEW_AX_0001", "NEW_BR_0002", "NEW_CY_0003", broken="NEW_CY_0003")
-    state = until(lambda: team.ended(1), seconds=SECONDS_TO_RETRAIN, why="one retraining ended")
-    assert state == "COMPLETED"
+    assert await_end(team, retrainings=1) == "COMPLETED"
     assert {"NEW_AX_0001", "NEW_BR_0002", "NEW_AX_0004"} <= set(team.splits())
     assert "NEW_CY_0003" not in team.splits()
-    (kept_out,) = team.table("data/quarantine.csv")
-    assert (kept_out["patient"], kept_out["rule"]) == ("NEW_CY_0003", "unreadable")
-    assert kept_out["file"].startswith("june/")
+    (quarantined,) = team.table("data/quarantine.csv")
+    assert (quarantined["patient"], quarantined["rule"]) == ("NEW_CY_0003", "unreadable")
+    assert quarantined["file"].startswith("june/")
     batches = team.batches()
     assert batches["june"]["state"] == batches["july"]["state"] == "taken"
     assert batches["june"]["kept_out"] == "NEW_CY_0003: unreadable"
@@ -92,45 +108,50 @@ def test_a_dropped_batch_ends_as_a_judged_version_and_its_broken_patient_in_quar
     digest = registry["versions"][0]["digest"]
     assert registry["decisions"][0]["candidate"]["digest"] == digest
     (run,) = team.retrainings()
-    found = team.api("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
-    assert {"decision", "metrics", "quarantine", "report"} <= {one["key"] for one in found}
-    assert digest[:12] in next(one["data"] for one in found if one["key"] == "decision")
+    artifacts = team.api("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
+    contents = {artifact["key"]: artifact["data"] for artifact in artifacts}
+    assert {"decision", "metrics", "quarantine", "report"} <= set(contents)
+    assert digest[:12] in contents["decision"]
     assert (team.root / "data/incoming/june.dvc").exists()
 
 
-def test_the_same_scans_under_another_name_start_nothing(team):
+def test_the_same_scans_under_another_batch_name_start_nothing(team):
     team.drop("again", "NEW_AX_0004")
-    until(lambda: team.batches().get("again", {}).get("state") == "known", seconds=90, why="known")
-    assert team.next_look()["state_type"] == "COMPLETED"
+    until(
+        lambda: team.batches().get("again", {}).get("state") == "known",
+        seconds=90,
+        what="the batch is known",
+    )
+    assert team.next_check()["state_type"] == "COMPLETED"
     assert len(team.retrainings()) == 1
 
 
-def test_a_batch_that_grows_while_it_is_watched_is_taken_whole_and_once(team):
+def test_a_batch_that_is_still_growing_is_imported_whole_and_once(team):
     team.long_training(seed=10)  # for the test that follows
-    folder, taken = team.root / "inbox/mended/NEW_CY_0003", team.root / "data/incoming/mended"
+    folder, imported = team.root / "inbox/mended/NEW_CY_0003", team.root / "data/incoming/mended"
     folder.mkdir(parents=True)
-    for name, content in drawn("NEW_CY_0003").items():
+    for name, content in scan_files("NEW_CY_0003").items():
         (folder / name).write_bytes(content)
-        assert not taken.exists()
+        assert not imported.exists()
         time.sleep(2)
-    until(taken.exists, seconds=90, why="taken")
-    found = {path.name: path.read_bytes() for path in (taken / "NEW_CY_0003").iterdir()}
-    assert found == drawn("NEW_CY_0003")
-    until(lambda: len(team.retrainings()) == 2, seconds=60, why="a retraining was started")
-    assert team.next_look()["state_type"] == "COMPLETED"
+    until(imported.exists, seconds=90, what="the batch is imported")
+    contents = {path.name: path.read_bytes() for path in (imported / "NEW_CY_0003").iterdir()}
+    assert contents == scan_files("NEW_CY_0003")
+    until(lambda: len(team.retrainings()) == 2, seconds=60, what="a retraining has started")
+    assert team.next_check()["state_type"] == "COMPLETED"
     assert len(list(team.root.glob("data/incoming/mended*/"))) == 1
     assert len(team.retrainings()) == 2
 
 
-def test_a_server_restarted_in_the_middle_loses_no_run(team):
+def test_a_server_that_restarts_during_a_run_loses_no_run(team):
     before = team.splits()
     team.await_training()
     flow = team.flow_process()
     team.end_server()
-    assert lifetime.identity(flow)  # it lives on without a server, and may be done before the next
+    # The flow survives without a server. Look now: it may have ended before the next server is up.
+    assert processes.process_identity(flow)
     team.up()
-    state = until(lambda: team.ended(2), seconds=SECONDS_TO_RETRAIN, why="the second ended")
-    assert state == "COMPLETED"
+    assert await_end(team, retrainings=2) == "COMPLETED"
     assert len(team.digests()) == 2
     after = team.splits()
     assert "NEW_CY_0003" in after
@@ -145,104 +166,107 @@ def test_a_cancelled_run_ends_its_training_and_frees_the_lock(team):
     run = team.retrainings()[-1]
     body = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
     team.api(f"flow_runs/{run['id']}/set_state", body)
-    assert until(lambda: team.ended(3), seconds=90, why="cancelled") == "CANCELLED"
-    until(lambda: not team.processes("pipeline.stages", "train"), seconds=30, why="training ended")
+    assert await_end(team, retrainings=3, seconds=90) == "CANCELLED"
+    await_no_training(team)
     assert not team.processes("dvc", "repro")
 
 
-def test_what_a_killed_flow_had_started_ends_by_itself(team):
+def test_the_children_of_a_killed_flow_end_by_themselves(team):
     team.start()
     reached = team.await_training(epochs=team.epochs() + 2)
     flow = team.flow_process()
-    team.kill_worker()  # it would see the flow die
+    team.kill_worker()  # it would notice that the flow died
     os.kill(flow, signal.SIGKILL)
     team.killed = datetime.now(UTC)
     team.up()
-    until(lambda: not team.processes("pipeline.stages", "train"), seconds=30, why="training ended")
+    await_no_training(team)
     assert team.epochs() >= reached
 
 
-def test_an_inbox_that_is_not_there_is_a_sentence(team):
+def test_a_missing_inbox_is_an_error_message(team):
     inbox = team.root / "inbox"
     inbox.rename(team.root / "elsewhere")
-    look = team.next_look()
+    check = team.next_check()
     (team.root / "elsewhere").rename(inbox)
-    assert look["state_type"] == "FAILED"
-    assert look["state"]["message"].startswith(f"the inbox {inbox} is not there")
-    assert "Traceback" not in team.said(look)
+    assert check["state_type"] == "FAILED"
+    assert check["state"]["message"].startswith(f"the inbox {inbox} is not there")
+    assert "Traceback" not in team.logs(check)
 
 
-def test_wrong_credentials_are_a_sentence_and_the_batch_stays(team, bucket):
-    for name, content in drawn("NEW_DS_0005").items():
+def test_wrong_credentials_are_an_error_message_and_the_batch_stays(team, bucket):
+    for name, content in scan_files("NEW_DS_0005").items():
         key = f"new/autumn/NEW_DS_0005/{name}"
         bucket.address.client().put_object(Bucket="scans", Key=key, Body=content)
     bucket.login(team.credentials, secret="wrong")
     source = {"source": "s3://scans/new", "endpoint_url": bucket.address.url}
     checkouts.change(team.root, watch=source)
-    look = team.next_look()
-    assert look["state_type"] == "FAILED"
-    assert look["state"]["message"].startswith("s3://scans/new: the server at http://127.0.0.1")
-    assert "refused" in look["state"]["message"]
-    assert "Traceback" not in team.said(look)
+    check = team.next_check()
+    assert check["state_type"] == "FAILED"
+    assert check["state"]["message"].startswith("s3://scans/new: the server at http://127.0.0.1")
+    assert "refused" in check["state"]["message"]
+    assert "Traceback" not in team.logs(check)
     listed = bucket.address.client().list_objects_v2(Bucket="scans")
-    assert listed["KeyCount"] == len(drawn("NEW_DS_0005"))
+    assert listed["KeyCount"] == len(scan_files("NEW_DS_0005"))
     assert not (team.root / "data/incoming/autumn").exists()
 
 
-def test_a_killed_flow_is_marked_crashed_within_two_minutes(team):
-    assert until(lambda: team.ended(4), seconds=130, why="crashed") == "CRASHED"
+def test_a_killed_flow_is_marked_as_crashed_within_two_minutes(team):
+    assert await_end(team, retrainings=4, seconds=130) == "CRASHED"
     crashed = datetime.fromisoformat(team.retrainings()[-1]["end_time"])
     assert (crashed - team.killed).total_seconds() < 120
 
 
-def test_the_next_run_goes_on_and_survives_its_worker_before_and_after_it_began(team):
+def test_the_next_run_resumes_and_survives_its_worker_before_and_after_it_began(team):
     reached = team.epochs()
     team.start()
-    until(lambda: team.retrainings()[-1]["state_type"] == "PENDING", seconds=60, why="pending")
+    until(
+        lambda: team.retrainings()[-1]["state_type"] == "PENDING",
+        seconds=60,
+        what="the run is pending",
+    )
     team.kill_worker()
     team.up()
     team.await_training(epochs=reached + 1)
     flow = team.flow_process()
     team.kill_worker()
     team.up()
-    assert lifetime.identity(flow)
-    state = until(lambda: team.ended(5), seconds=SECONDS_TO_RETRAIN, why="the next ended")
-    assert state == "COMPLETED"
-    assert f"train: goes on after epoch {reached}" in team.said(team.retrainings()[-1])
+    assert processes.process_identity(flow)
+    assert await_end(team, retrainings=5) == "COMPLETED"
+    assert f"train: resumes after epoch {reached}" in team.logs(team.retrainings()[-1])
     assert len(team.digests()) == 3
 
 
-def test_an_s3_server_that_was_away_is_asked_again(team, bucket):
+def test_an_s3_server_that_was_down_is_asked_again(team, bucket):
     team.long_training(seed=12)  # for the test that follows
     bucket.stop()
     bucket.login(team.credentials)
-    look = team.next_look()
-    assert look["state_type"] == "FAILED"
-    assert look["state"]["message"].startswith("s3://scans/new: no answer at http://127.0.0.1")
-    assert "Traceback" not in team.said(look)
+    check = team.next_check()
+    assert check["state_type"] == "FAILED"
+    assert check["state"]["message"].startswith("s3://scans/new: no answer at http://127.0.0.1")
+    assert "Traceback" not in team.logs(check)
     bucket.start()
-    until((team.root / "data/incoming/autumn").exists, seconds=120, why="taken")
+    until((team.root / "data/incoming/autumn").exists, seconds=120, what="the batch is imported")
     assert team.batches()["autumn"]["state"] == "taken"
 
 
-def test_scans_from_a_bucket_are_judged_though_worker_and_server_went_away(team):
-    until(lambda: len(team.retrainings()) == 6, seconds=60, why="a retraining was started")
+def test_scans_from_a_bucket_are_judged_although_worker_and_server_went_down(team):
+    until(lambda: len(team.retrainings()) == 6, seconds=60, what="a retraining has started")
     team.await_training()
     team.kill_worker()
     team.end_server()
     team.up()
-    state = until(lambda: team.ended(6), seconds=SECONDS_TO_RETRAIN, why="the run ended")
-    assert state == "COMPLETED"
+    assert await_end(team, retrainings=6) == "COMPLETED"
     assert "NEW_DS_0005" in team.splits()
     registry = team.registry()
     digests = [version["digest"] for version in registry["versions"]]
     assert len(set(digests)) == len(digests) == 4
-    assert sorted(one["candidate"]["digest"] for one in registry["decisions"]) == sorted(digests)
+    judged = [decision["candidate"]["digest"] for decision in registry["decisions"]]
+    assert sorted(judged) == sorted(digests)
 
 
 def test_down_ends_every_process_of_the_stack(team):
     pids = [team.pid(part) for part in ("Prefect server", "MLflow", "Prefect worker")]
     down = team.stack("down")
     assert down.stdout.startswith("ended: Prefect worker, MLflow, Prefect server")
-    assert [lifetime.identity(pid) for pid in pids] == [None] * 3
-    assert "nothing of it runs" in team.stack("down").stdout
+    assert [processes.process_identity(pid) for pid in pids] == [None] * 3
+    assert "nothing was running" in team.stack("down").stdout

@@ -1,4 +1,7 @@
-"""The stages of dvc.yaml in an order in which they can run: the graph is written there alone."""
+"""Order the stages of dvc.yaml and follow their dependencies.
+
+The graph comes from the stages' deps and outs; it is written nowhere else.
+"""
 
 from collections.abc import Mapping
 from graphlib import TopologicalSorter
@@ -7,50 +10,51 @@ from typing import Any
 
 
 def stage_order(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Order stages so that each comes after those whose outs it reads.
+    """Return the names of stages so that each comes after those whose outs it reads.
 
     Args:
         stages: the mapping `stages` of dvc.yaml: name to {deps, outs, metrics, plots ...}.
 
     Raises:
-        graphlib.CycleError: stages wait for each other.
+        graphlib.CycleError: the stages depend on each other in a circle.
     """
-    return list(TopologicalSorter(_waits(stages)).static_order())
+    return list(TopologicalSorter(_upstream(stages)).static_order())
 
 
-def with_followers(changed: set[str], stages: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """The stages that changed, and all that read, directly or not, what those make."""
-    waits, found = _waits(stages), set(changed)
+def with_downstream(changed: set[str], stages: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the changed stages and all that read their outs, directly or indirectly."""
+    upstream, affected = _upstream(stages), set(changed)
     for name in stage_order(stages):
-        if waits[name] & found:
-            found.add(name)
-    return found
+        if upstream[name] & affected:
+            affected.add(name)
+    return affected
 
 
-def _waits(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, set[str]]:
-    """For each stage those whose outs it reads."""
-    makers = {path: name for name, stage in stages.items() for path in outs(stage)}
+def _upstream(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, set[str]]:
+    """Return for each stage the stages whose outs it reads."""
+    producers = {path: name for name, stage in stages.items() for path in outs(stage)}
     return {
         name: {
-            maker
+            producer
             for dep in _paths(stage.get("deps", []))
-            for path, maker in makers.items()
-            if _touch(dep, path)
+            for path, producer in producers.items()
+            if _overlap(dep, path)
         }
         for name, stage in stages.items()
     }
 
 
 def outs(stage: Mapping[str, Any]) -> list[str]:
-    """Every path that a stage makes: its outs, metrics and plots."""
+    """Return every path that a stage writes: its outs, metrics and plots."""
     return [path for kind in ("outs", "metrics", "plots") for path in _paths(stage.get(kind, []))]
 
 
-def _touch(one: str, other: str) -> bool:
-    """Whether two paths are the same, or one lies in the other."""
-    a, b = PurePosixPath(one), PurePosixPath(other)
+def _overlap(first: str, second: str) -> bool:
+    """Return whether two paths are equal or one lies inside the other."""
+    a, b = PurePosixPath(first), PurePosixPath(second)
     return a == b or a in b.parents or b in a.parents
 
 
 def _paths(entries: list[Any]) -> list[str]:
+    """Return the paths of entries, each `path` or `{path: options}`."""
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]

@@ -1,6 +1,6 @@
-"""Where a model came from, as digests, and the one digest that names it.
+"""The lineage of a model: digests of its parts, and one digest that names it.
 
-SHA-256 throughout, written as hex. Takes bytes and values; does not know files.
+Digests are SHA-256 in hexadecimal. Takes bytes and values; does not know files.
 """
 
 import hashlib
@@ -12,12 +12,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Lineage:
-    """What a version is made of; equal lineages are the same model.
+    """Digests of everything a version is made of; equal lineages are the same model.
 
-    code: the modules of every stage that shapes the model.
+    code: modules of every stage that shapes the model.
     data: the manifest, which holds the SHA-256 of every slice and mask.
     split: data/splits.csv.
-    params: the sections of params.yaml that shape the model.
+    params: sections of params.yaml that shape the model.
     weights: the model file.
     """
 
@@ -29,18 +29,20 @@ class Lineage:
 
     @property
     def digest(self) -> str:
-        return of_mapping(asdict(self))
+        """The digest of all parts, which names the version."""
+        return digest_of_mapping(asdict(self))
 
 
-def of_bytes(content: bytes) -> str:
+def digest_of_bytes(content: bytes) -> str:
+    """Return the SHA-256 of bytes in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
-def of_mapping(values: Mapping[str, Any]) -> str:
-    """Digest of a JSON-like mapping; the order of its keys does not count."""
-    return of_bytes(json.dumps(values, sort_keys=True, separators=(",", ":")).encode())
+def digest_of_mapping(values: Mapping[str, Any]) -> str:
+    """Return the digest of a JSON-like mapping; the order of its keys does not count."""
+    return digest_of_bytes(json.dumps(values, sort_keys=True, separators=(",", ":")).encode())
 
 
-def of_files(files: Mapping[str, bytes]) -> str:
-    """Digest of named files; names count, their order does not."""
-    return of_mapping({name: of_bytes(content) for name, content in files.items()})
+def digest_of_files(files: Mapping[str, bytes]) -> str:
+    """Return the digest of named files; their names count, their order does not."""
+    return digest_of_mapping({name: digest_of_bytes(content) for name, content in files.items()})

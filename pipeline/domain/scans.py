@@ -1,7 +1,7 @@
-"""What a slice is, what it is called, and the facts of it that validation reads.
+"""Names of slices, and the facts of images, masks and numbering that validation checks.
 
-H x W pixels, 3 channels: pre-contrast, FLAIR, post-contrast. Does not know files: it
-takes names and arrays.
+H x W pixels, 3 channels: pre-contrast, FLAIR, post-contrast. Takes names and arrays; does not
+know files.
 """
 
 import re
@@ -14,7 +14,7 @@ import numpy as np
 CHANNELS = ("pre", "flair", "post")
 PRE, FLAIR, POST = range(3)
 
-# The one rule of validation that keeps slices out and not their patient.
+# The only validation rule that puts slices into quarantine rather than their patient.
 CONFLICT = "conflict"
 
 _NAME = re.compile(r"(?P<patient>.+)_(?P<slice>\d+)(?P<mask>_mask)?\.tiff?", re.IGNORECASE)
@@ -22,7 +22,7 @@ _NAME = re.compile(r"(?P<patient>.+)_(?P<slice>\d+)(?P<mask>_mask)?\.tiff?", re.
 
 @dataclass(frozen=True)
 class SliceName:
-    """What the name of a file says: `TCGA_DU_5849_19950405_12_mask.tif`."""
+    """The parts of a file name such as `TCGA_DU_5849_19950405_12_mask.tif`."""
 
     patient: str
     slice: int
@@ -30,7 +30,7 @@ class SliceName:
 
 
 def parse_name(name: str) -> SliceName | None:
-    """Read a file's name (no folder); None where it does not have Kaggle's form."""
+    """Parse a file name (without folder); None if it does not follow Kaggle's naming."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -38,26 +38,27 @@ def parse_name(name: str) -> SliceName | None:
 
 
 def file_name(patient: str, number: int, *, is_mask: bool) -> str:
+    """Return the name of the file of a slice or its mask, as `parse_name` reads it."""
     return f"{patient}_{number}{'_mask' if is_mask else ''}.tif"
 
 
 def site_of(patient: str) -> str:
-    """The hospital: the second part of the patient's name, `?` where there is none."""
+    """Return the hospital: the second part of the patient's name, `?` if there is none."""
     parts = patient.split("_")
     return parts[1] if len(parts) > 1 else "?"
 
 
 def image_facts(image: np.ndarray) -> dict[str, object]:
-    """Facts of one image as it was decoded, for its row of the manifest.
+    """Return the facts of a decoded image for its row of the manifest.
 
     Args:
         image: (H, W) or (H, W, C), any type.
 
     Returns:
-        height, width, channels, dtype; and for three channels of uint8: the mean of each
-        (0 to 255), `blank` (channels that are all zero, by name, blank between) and
-        `missing` (pre or post where it is a copy of a FLAIR that is not blank: so the data
-        set fills sequences that were not taken).
+        height, width, channels and dtype. For three channels of uint8 also the mean of each
+        channel (0 to 255), `blank` and `missing`: names of channels, separated by spaces.
+        `blank` lists channels that are all zero. `missing` lists pre or post if it is a copy
+        of a FLAIR that is not blank: so the data set fills sequences that were not acquired.
     """
     stack = image[..., None] if image.ndim == 2 else image
     height, width, channels = stack.shape
@@ -74,7 +75,9 @@ def image_facts(image: np.ndarray) -> dict[str, object]:
     blank = [not plane.any() for plane in planes]
     for name, plane in zip(CHANNELS, planes, strict=True):
         facts[f"{name}_mean"] = round(float(plane.mean()), 4)
-    facts["blank"] = " ".join(n for n, is_blank in zip(CHANNELS, blank, strict=True) if is_blank)
+    facts["blank"] = " ".join(
+        name for name, is_blank in zip(CHANNELS, blank, strict=True) if is_blank
+    )
     facts["missing"] = " ".join(
         name
         for name, plane in zip(CHANNELS, planes, strict=True)
@@ -84,7 +87,15 @@ def image_facts(image: np.ndarray) -> dict[str, object]:
 
 
 def mask_facts(mask: np.ndarray) -> dict[str, object]:
-    """Facts of one mask: its size, type, values (at most six, blank between) and tumour pixels."""
+    """Return the facts of a decoded mask for its row of the manifest.
+
+    Args:
+        mask: (H, W) or (H, W, C), any type.
+
+    Returns:
+        Size, type, number of tumour pixels (not zero), and the values: the six lowest,
+        separated by spaces, followed by `...` if there are more.
+    """
     values = np.unique(mask)
     shown = " ".join(str(value) for value in values[:6]) + (" ..." if len(values) > 6 else "")
     return {
@@ -98,43 +109,43 @@ def mask_facts(mask: np.ndarray) -> dict[str, object]:
 
 
 def doubled(numbers: Iterable[int]) -> list[int]:
-    """The numbers that appear more than once, sorted."""
-    listed = sorted(numbers)
-    return sorted({a for a, b in pairwise(listed) if a == b})
+    """Return the numbers that appear more than once, sorted."""
+    return sorted({a for a, b in pairwise(sorted(numbers)) if a == b})
 
 
 def numbering_fault(numbers: Iterable[int]) -> str:
-    """What is wrong with a scan's slice numbers, empty where nothing is.
+    """Describe what is wrong with the slice numbers of a scan; empty if nothing is.
 
-    They must run without gaps from 1, or from 0. Doubled numbers are told first.
+    The numbers must run without gaps from 1, or from 0. Duplicates are reported before gaps.
     """
-    listed = sorted(numbers)
-    if doubled(listed):
-        return f"slice {_few(doubled(listed))} twice"
-    start = 0 if listed and listed[0] == 0 else 1
-    gaps = sorted(set(range(start, listed[-1] + 1)) - set(listed)) if listed else []
-    return f"slice {_few(gaps)} not there" if gaps else ""
+    ordered = sorted(numbers)
+    duplicates = doubled(ordered)
+    if duplicates:
+        return f"slice {_first_five(duplicates)} twice"
+    start = 0 if ordered and ordered[0] == 0 else 1
+    gaps = sorted(set(range(start, ordered[-1] + 1)) - set(ordered)) if ordered else []
+    return f"slice {_first_five(gaps)} not there" if gaps else ""
 
 
 def is_flat(image: np.ndarray) -> bool:
-    """Whether all pixels are one value: such images look alike and tell nobody apart."""
+    """Return whether all values are equal: such images are alike and identify no patient."""
     return bool((image == image.flat[0]).all())
 
 
 def missing_sequences(per_slice: Iterable[str]) -> str:
-    """The sequences that a whole scan lacks, from the `missing` facts of its slices.
+    """Return the sequences that a scan lacks, from the `missing` facts of its slices.
 
-    A sequence counts as missing where it copies FLAIR in more than half of the slices:
-    single black slices say nothing.
+    A sequence counts as missing if it copies FLAIR in more than half of the slices. It need not
+    in all of them, since no sequence is marked as missing in a black slice.
     """
-    found = [set(text.split()) for text in per_slice]
+    slices = [set(missing.split()) for missing in per_slice]
     names = [
         name
         for name in CHANNELS
-        if name != "flair" and sum(name in one for one in found) * 2 > len(found)
+        if name != "flair" and sum(name in missing for missing in slices) * 2 > len(slices)
     ]
     return " ".join(names)
 
 
-def _few(numbers: list[int]) -> str:
+def _first_five(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers[:5])) + (" ..." if len(numbers) > 5 else "")

@@ -1,24 +1,30 @@
-"""When the learning rate falls and when training ends: plain state, one step an epoch.
+"""The learning-rate schedule and early stopping, as plain state with one step per epoch.
 
-Kept apart from Keras's callbacks so that it can be written to a checkpoint and read back:
-a training that was killed goes on exactly as it would have.
+This is separate from Keras's callbacks so that checkpoints can hold the state: a training that
+was killed resumes exactly where it was.
 """
 
 import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-WARM_UP = 0.05  # share of a cosine schedule in which the rate rises
+WARM_UP = 0.05  # share of the epochs of a cosine schedule during which the rate rises
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Patience in epochs; rates as the optimizer takes them.
+    """The rules of a schedule.
 
-    kind: `plateau` lets the rate fall and training end by the validation score, and the best
-        epoch is kept. `cosine` lets the rate rise for a few epochs and then fall along half a
-        cosine to `min_learning_rate` in epoch `epochs`, which is kept: validation chooses
-        nothing.
+    kind: `plateau` lowers the rate and ends the training by the validation score; the best
+        epoch is used. `cosine` raises the rate for a few epochs, then lowers it along half a
+        cosine to `min_learning_rate` in the last epoch, which is used. There the validation
+        score decides nothing.
+    epochs: number of epochs at most; exactly, for `cosine`.
+    learning_rate: at the start for `plateau`, the highest for `cosine`.
+    patience: epochs without a better score after which a `plateau` training ends.
+    plateau_patience: epochs without a better score after which the rate falls.
+    plateau_factor: what the rate is multiplied by then, in (0, 1).
+    min_learning_rate: the rate never falls below it.
     """
 
     kind: Literal["plateau", "cosine"]
@@ -32,7 +38,13 @@ class Rules:
 
 @dataclass(frozen=True)
 class State:
-    """After an epoch: the rate for the next one, the best score so far and how long ago it was."""
+    """The state of a schedule after an epoch.
+
+    learning_rate: of the next epoch.
+    best_score, best_epoch: so far; for `cosine`, always the last epoch.
+    since_best: epochs since the best one.
+    since_fall: epochs without a better score since the rate last fell.
+    """
 
     learning_rate: float
     best_score: float = float("-inf")
@@ -42,12 +54,17 @@ class State:
 
     @property
     def is_best(self) -> bool:
-        """Whether the epoch that led here was the best so far."""
+        """Whether the last epoch is the best so far."""
         return self.since_best == 0
 
 
-def step(state: State, *, epoch: int, score: float, rules: Rules) -> State:
-    """Take in the validation score of an epoch (higher is better; ties keep the earlier one)."""
+def next_state(state: State, *, epoch: int, score: float, rules: Rules) -> State:
+    """Return the state after an epoch.
+
+    Args:
+        epoch: its number, from 1.
+        score: its validation score; higher is better, a tie keeps the earlier epoch.
+    """
     if rules.kind == "cosine":
         return State(cosine_rate(epoch + 1, rules=rules), best_score=score, best_epoch=epoch)
     if score > state.best_score:
@@ -55,27 +72,31 @@ def step(state: State, *, epoch: int, score: float, rules: Rules) -> State:
     state = replace(state, since_best=state.since_best + 1, since_fall=state.since_fall + 1)
     if state.since_fall < rules.plateau_patience:
         return state
-    lower = max(state.learning_rate * rules.plateau_factor, rules.min_learning_rate)
-    return replace(state, learning_rate=min(state.learning_rate, lower), since_fall=0)
+    lowered = max(state.learning_rate * rules.plateau_factor, rules.min_learning_rate)
+    return replace(state, learning_rate=min(state.learning_rate, lowered), since_fall=0)
 
 
-def start(rules: Rules) -> State:
-    """Before the first epoch."""
+def initial_state(rules: Rules) -> State:
+    """Return the state before the first epoch."""
     return State(cosine_rate(1, rules=rules) if rules.kind == "cosine" else rules.learning_rate)
 
 
 def cosine_rate(epoch: int, *, rules: Rules) -> float:
-    """The rate of an epoch, counted from 1, in a cosine schedule of `rules.epochs` epochs.
+    """Return the rate of an epoch in a cosine schedule of `rules.epochs` epochs.
 
-    Source: Loshchilov & Hutter 2017, without restarts; the rise in front is Goyal et al. 2017.
+    Args:
+        epoch: its number, from 1; after the last epoch the rate stays at its minimum.
+
+    Source: Loshchilov & Hutter 2017, without restarts; the warm-up is Goyal et al. 2017.
     """
-    rising = max(round(WARM_UP * rules.epochs), 1)
-    if epoch <= rising:
-        return rules.learning_rate * epoch / (rising + 1)
-    share = (epoch - rising - 1) / max(rules.epochs - rising - 1, 1)
-    height = (1 + math.cos(math.pi * min(share, 1.0))) / 2
+    warm_up = max(round(WARM_UP * rules.epochs), 1)
+    if epoch <= warm_up:
+        return rules.learning_rate * epoch / (warm_up + 1)
+    progress = (epoch - warm_up - 1) / max(rules.epochs - warm_up - 1, 1)
+    height = (1 + math.cos(math.pi * min(progress, 1.0))) / 2
     return rules.min_learning_rate + (rules.learning_rate - rules.min_learning_rate) * height
 
 
 def is_over(state: State, *, rules: Rules) -> bool:
+    """Return whether a training ends early; never for `cosine`."""
     return rules.kind == "plateau" and state.since_best >= rules.patience

@@ -1,66 +1,85 @@
-"""Which patients train, validate and test: by name and salt alone, so it never changes.
+"""Assign patients to train, validation and test, by name and salt alone.
 
-Does not know how many patients there are: a patient's side depends on no other patient,
-so data may grow, and two copies of the data agree.
+A patient's split depends on no other patient: data may grow, and two copies of the data
+agree. A unit is what must not be in two splits: a patient, or a slice of the published
+protocol, which leaks patients.
 """
 
 import hashlib
 from collections.abc import Iterable
+from typing import Literal
 
 SPLITS = ("train", "validation", "test")
+Unit = Literal["patient", "slice"]
 
 
-def position(name: str, *, salt: str) -> float:
-    """Where a name falls in [0, 1): the first 8 bytes of SHA-256 of `salt:name`."""
+def hash_position(name: str, *, salt: str) -> float:
+    """Map a name to [0, 1), by the first 8 bytes of SHA-256 of `salt:name`."""
     digest = hashlib.sha256(f"{salt}:{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def split_of(name: str, *, salt: str, validation: float, test: float) -> str:
-    """The side of a patient (or of `patient/slice`, where slices are split).
+    """Return the split of a unit.
 
     Args:
-        name: what must not be on two sides.
-        salt: fixed text; another one deals anew.
-        validation, test: shares in (0, 1), together under 1. [0, test) is test, then
-            validation, the rest train: a larger validation share never moves a test patient.
+        name: of the patient, or `slice_key` of a slice.
+        salt: fixed text; another salt gives another assignment of everyone.
+        validation, test: shares in (0, 1), together under 1. Positions in [0, test) are test,
+            validation follows, the rest is train. So a larger validation share never moves a
+            test patient.
     """
-    where = position(name, salt=salt)
-    if where < test:
+    position = hash_position(name, salt=salt)
+    if position < test:
         return "test"
-    return "validation" if where < test + validation else "train"
+    return "validation" if position < test + validation else "train"
 
 
 def fold_of(name: str, *, salt: str, folds: int) -> int:
-    """The fold, 1 to `folds`, in which a patient (or slice) is the test; sticky like `split_of`."""
-    return int(position(name, salt=f"{salt} folds") * folds) + 1
+    """Return the fold, 1 to `folds`, in which a unit is in the test split."""
+    return int(hash_position(name, salt=f"{salt} folds") * folds) + 1
 
 
-def side_in_fold(name: str, fold: int, *, salt: str, folds: int, validation: float) -> str:
-    """The side of a patient (or slice) in one fold of a cross-validation.
+def split_in_fold(name: str, fold: int, *, salt: str, folds: int, validation: float) -> str:
+    """Return the split of a unit in one fold of a cross-validation.
 
     Args:
         fold: 1 to `folds`.
-        validation: share, in (0, 1), of those who are not the test of this fold; dealt anew in
-            every fold, so that no fold stops by the same few patients.
+        validation: share, in (0, 1), of the units that are not in the test split. They are
+            assigned independently in every fold, so that folds differ in validation patients.
     """
     if fold_of(name, salt=salt, folds=folds) == fold:
         return "test"
-    where = position(name, salt=f"{salt} fold {fold}")
-    return "validation" if where < validation else "train"
+    position = hash_position(name, salt=f"{salt} fold {fold}")
+    return "validation" if position < validation else "train"
+
+
+def fold_assignment(
+    names: Iterable[str], fold: int, *, salt: str, folds: int, validation: float
+) -> list[str]:
+    """Return the split of every unit in one fold; see `split_in_fold`."""
+    return [
+        split_in_fold(name, fold, salt=salt, folds=folds, validation=validation) for name in names
+    ]
+
+
+def assignment(names: Iterable[str], *, salt: str, validation: float, test: float) -> list[str]:
+    """Return the split of every unit; see `split_of`."""
+    return [split_of(name, salt=salt, validation=validation, test=test) for name in names]
 
 
 def slice_key(patient: str, number: int) -> str:
+    """Return the name of a slice as a unit of the published protocol, which splits slices."""
     return f"{patient}/{number}"
 
 
-def on_two_sides(rows: Iterable[tuple[str, str]]) -> list[str]:
-    """The names that appear with more than one split, sorted.
+def in_several_splits(rows: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the names that appear with more than one split, sorted.
 
     Args:
-        rows: (name, split) as they stand in a written split.
+        rows: (name, split) as read from splits.csv.
     """
-    sides: dict[str, set[str]] = {}
+    splits: dict[str, set[str]] = {}
     for name, split in rows:
-        sides.setdefault(name, set()).add(split)
-    return sorted(name for name, found in sides.items() if len(found) > 1)
+        splits.setdefault(name, set()).add(split)
+    return sorted(name for name, assigned in splits.items() if len(assigned) > 1)

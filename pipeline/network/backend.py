@@ -1,4 +1,4 @@
-"""What depends on the machine and on Keras's backend: devices, and results that repeat."""
+"""What depends on the machine and on Keras's backend: devices and repeatable results."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,33 +16,44 @@ def has_gpu() -> bool:
 
 
 def keeps_slices_on_device() -> bool:
-    """Whether slices should lie where the network runs: on a GPU, and for JAX's whole epochs."""
+    """Return whether training is faster with all slices on the device.
+
+    It is on a GPU, and under JAX, which takes a whole epoch in one program.
+    """
     return has_gpu() or keras.backend.backend() == "jax"
 
 
 def use_all_devices(batch: int) -> int:
-    """Deal each step's slices to all devices, under JAX; how many there are.
+    """Distribute the slices of each step over all devices, under JAX; return their number.
 
-    Every device holds the whole network and takes its share of a batch; sums over the batch
-    (loss, batch statistics, gradients) go over all of them, so that results are those of one.
+    Every device holds the whole network and takes its share of a batch. Sums over the batch
+    (loss, batch statistics, gradients) go over all devices, so that results are those of a
+    single one.
+
+    Args:
+        batch: slices per step.
 
     Raises:
-        GliaflowError: the batch cannot be dealt evenly.
+        GliaflowError: the batch cannot be divided evenly.
     """
     devices = keras.distribution.list_devices() if keras.backend.backend() == "jax" else []
     if len(devices) < 2:
         return 1
     if batch % len(devices):
         raise GliaflowError(
-            f"train.batch is {batch} and there are {len(devices)} devices; expected a multiple: "
-            "change it, or show fewer devices (CUDA_VISIBLE_DEVICES)"
+            f"train.batch is {batch} and there are {len(devices)} devices; expected a multiple of "
+            "their number: change train.batch, or make fewer devices visible "
+            "(CUDA_VISIBLE_DEVICES)"
         )
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
     return len(devices)
 
 
 def keep_compiled(folder: Path) -> None:
-    """Let JAX keep what it compiles for a GPU, some 45 s a program, for the next training."""
+    """Cache the programs that JAX compiles for a GPU, about 45 s each, for later trainings.
+
+    A cache that the user has set is left as it is.
+    """
     if keras.backend.backend() == "jax" and has_gpu():
         import jax
 
@@ -50,8 +61,8 @@ def keep_compiled(folder: Path) -> None:
             jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
-def read(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
-    """Copies of variables; from a card all are under way before the first is waited for."""
+def to_numpy(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Copy variables to the host. From a GPU all copies start before the first is awaited."""
     if keras.backend.backend() == "jax":
         for variable in variables:
             variable.value.copy_to_host_async()
@@ -59,7 +70,10 @@ def read(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
 
 
 def policy(precision: str) -> str:
-    """Keras's name of a precision: `float32`, or for `bfloat16` its mixed policy.
+    """Return Keras's name of a precision.
+
+    Args:
+        precision: `float32`, or `bfloat16` for its mixed policy.
 
     Raises:
         GliaflowError: bfloat16 on a CPU that would only emulate it, many times slower.
@@ -76,11 +90,11 @@ def policy(precision: str) -> str:
 
 
 def make_repeatable(seed: int) -> None:
-    """Seed every generator and, where no GPU is used, make every operation repeat exactly.
+    """Seed every generator and, without a GPU, make every operation repeat exactly.
 
-    TensorFlow's graph rewriter takes turns that differ from process to process and change
-    the last bit of a sum, also where operations are set to be deterministic. At the widths
-    in use it does not pay on a CPU, so it is off there.
+    TensorFlow's graph optimizer works in an order that differs from process to process and
+    changes the last bit of a sum, even with deterministic operations. At the widths in use it
+    does not pay on a CPU, so it is off there.
     """
     keras.utils.set_random_seed(seed)
     if keras.backend.backend() == "tensorflow" and not has_gpu():

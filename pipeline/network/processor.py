@@ -1,13 +1,13 @@
-"""What this machine's processor can do. Knows neither Keras nor any other library."""
+"""What this machine's processor can do. Does not know Keras or any other library."""
 
 from pathlib import Path
 
 CPU = Path("/proc/cpuinfo")
-BFLOAT16 = {"amx_bf16", "avx512_bf16"}  # where it multiplies bfloat16 rather than emulate it
+BFLOAT16 = {"amx_bf16", "avx512_bf16"}  # with one of them it multiplies bfloat16 in hardware
 
 
 def flags() -> set[str]:
-    """Words of its instruction sets; none where the system does not tell."""
+    """Return the names of its instruction sets; none if the system does not list them."""
     try:
         lines = CPU.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -16,4 +16,5 @@ def flags() -> set[str]:
 
 
 def multiplies_bfloat16() -> bool:
+    """Return whether it multiplies bfloat16 in hardware rather than emulates it."""
     return bool(BFLOAT16 & flags())

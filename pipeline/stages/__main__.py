@@ -1,52 +1,107 @@
-"""Runs one stage, as dvc.yaml calls it: `python -m pipeline.stages NAME --key path ...`.
+"""Run one stage, as dvc.yaml calls it: `python -m pipeline.stages NAME --key path ...`.
 
-The keys are the stage's own path arguments; `--params` names another file than params.yaml. What a user can mend ends as one sentence and
-exit code 1; anything else is a bug, and shows its traceback.
+The keys are the path arguments of the stage; `--params` names another file than params.yaml.
+Exit codes: 1 after an error that a user can fix, printed as one sentence; 2 for wrong
+arguments; 130 after an interrupt. Any other error is a bug and shows its traceback.
 """
 
 import importlib
+import inspect
 import os
+import pkgutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
-ENVIRONMENT = (
-    "this Python lacks gliaflow's packages ({0}); run `make env`, then `source .venv/bin/activate`"
-)
+from pipeline.errors import GliaflowError
+
+USAGE = "usage: python -m pipeline.stages NAME --key path ..."
 
 
-def main(arguments: list[str]) -> int:
-    if not arguments:
-        print("usage: python -m pipeline.stages NAME --key path ...", file=sys.stderr)
-        return 2
-    name, *rest = arguments
+def main(arguments: Sequence[str]) -> int:
+    """Run the stage that the arguments name; return the exit code."""
+    stages = _stage_names()
+    if not arguments or arguments[0] not in stages:
+        unknown = f"there is no stage {arguments[0]}; " if arguments else ""
+        return _refuse(f"{unknown}NAME is one of {', '.join(stages)}")
+    name, *words = arguments
+    keys, values = words[::2], words[1::2]
+    if len(keys) != len(values) or not all(key.startswith("--") for key in keys):
+        return _refuse(f"{name}: expected --key path pairs, found {' '.join(words)}")
+    paths = {
+        key.removeprefix("--").replace("-", "_"): Path(value)
+        for key, value in zip(keys, values, strict=True)
+    }
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
-        from pipeline import params, telemetry
-        from pipeline.adapters import lifetime, quiet
-
-        telemetry.turn_off()
-        lifetime.end_with_flow()
-        with quiet.loading():
-            stage = importlib.import_module(f"pipeline.stages.{name}")
-    except ModuleNotFoundError as error:
-        print(f"gliaflow: {name}: {ENVIRONMENT.format(error.name)}", file=sys.stderr)
-        return 1
-    return run(stage, name, params, dict(zip(rest[::2], rest[1::2], strict=True)))
-
-
-def run(stage, name, params, paths) -> int:
-    from pipeline.errors import GliaflowError
-
-    named = {key.removeprefix("--").replace("-", "_"): Path(path) for key, path in paths.items()}
-    try:
-        stage.run(params.load(named.pop("params", Path("params.yaml"))), **named)
+        return _run(_load(name), name, paths)
     except GliaflowError as error:
         print(f"gliaflow: {name}: {error}", file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _stage_names() -> list[str]:
+    modules = pkgutil.iter_modules([str(Path(__file__).parent)])
+    return sorted(module.name for module in modules if not module.name.startswith("_"))
+
+
+def _refuse(message: str) -> int:
+    """Report wrong arguments; return the exit code for them."""
+    print(f"gliaflow: {message}\n{USAGE}", file=sys.stderr)
+    return 2
+
+
+def _load(name: str) -> ModuleType:
+    """Import the module of a stage.
+
+    Raises:
+        GliaflowError: a package is not installed.
+    """
+    from pipeline import telemetry
+    from pipeline.adapters.process import native_logs, parent_watch
+
+    telemetry.turn_off()
+    parent_watch.end_with_parent()
+    try:
+        with native_logs.held_back():
+            return importlib.import_module(f"pipeline.stages.{name}")
+    except ModuleNotFoundError as error:
+        raise GliaflowError(
+            f"this Python lacks the package {error.name}; run `make env`, then "
+            "`source .venv/bin/activate`"
+        ) from error
+
+
+def _run(stage: ModuleType, name: str, paths: dict[str, Path]) -> int:
+    """Call `run` of a stage; return the exit code."""
+    from pipeline import params
+    from pipeline.adapters.checkout import project
+
+    parameters = params.load(paths.pop("params", Path("params.yaml")))
+    accepted = {
+        key: value
+        for key, value in inspect.signature(stage.run).parameters.items()
+        if key not in ("params", "code")
+    }
+    required = {key for key, value in accepted.items() if value.default is value.empty}
+    wrong = (required - set(paths)) | (set(paths) - set(accepted))
+    if wrong:
+        keys = _options(set(accepted))
+        return _refuse(f"{name}: takes {keys}; wrong or missing: {_options(wrong)}")
+    arguments: dict[str, object] = dict(paths)
+    if "code" in inspect.signature(stage.run).parameters:
+        root = project.find_root(Path.cwd())
+        arguments["code"] = project.code_digest(root, project.read_stages(root), name)
+    stage.run(parameters, **arguments)
     return 0
+
+
+def _options(keys: set[str]) -> str:
+    return ", ".join(f"--{key}" for key in sorted(keys))
 
 
 if __name__ == "__main__":

@@ -1,40 +1,21 @@
-"""Score the model on patients it was not trained on: every patient, and what follows for all."""
+"""Score the model on patients that it was not trained on."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from pipeline.adapters import (
-    arrays,
-    files,
-    forms,
-    model_files,
-    predictions,
-    progress,
-    summaries,
-    tables,
-)
-from pipeline.domain import masks, metrics
+from pipeline.adapters.model import model_files, predictions, runtimes
+from pipeline.adapters.process import progress
+from pipeline.adapters.scans import arrays
+from pipeline.adapters.storage import csv_files, json_files, stage_tables
+from pipeline.domain import evaluation, metrics, postprocessing
+from pipeline.domain.evaluation import ScoredPatient
+from pipeline.domain.postprocessing import PostProcessing
 from pipeline.domain.scans import missing_sequences
 from pipeline.network import backend
 from pipeline.params import Evaluate, Params
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A patient's row of patients.csv, its cut masks, and its tumour slices for the seed Tversky.
-
-    predicted: (S, H, W) bool. truth, probability: (T, H, W), tumour slices alone.
-    """
-
-    row: dict[str, Any]
-    predicted: np.ndarray
-    truth: np.ndarray
-    probability: np.ndarray
 
 
 def run(
@@ -49,86 +30,66 @@ def run(
     patients: Path,
     predicted: Path,
 ) -> None:
-    """Write metrics.json, patients.csv and the predicted masks of the splits that are evaluated."""
-    wanted = params.evaluate
+    """Score every patient of the evaluated splits.
+
+    Args:
+        scans, manifest, quarantine, splits, model: read.
+        scores: metrics.json.
+        patients: table of scores, one row per patient.
+        predicted: masks, named `<split>/<patient>`.
+    """
+    section = params.evaluate
     backend.make_repeatable(params.train.seed)
-    accepted = tables.accepted(manifest, quarantine)
-    rows = tables.with_split(accepted, splits)
-    rows = rows[rows.split.isin(wanted.splits)]
-    found = list(_score(rows, accepted, model_files.load(model), wanted, scans=scans))
-    table = pd.DataFrame([one.row for one in found])
-    files.write_table(patients, table)
-    predictions.save(
-        predicted, {f"{one.row['split']}/{one.row['patient']}": one.predicted for one in found}
+    accepted = stage_tables.accepted_slices(manifest, quarantine)
+    rows = stage_tables.join_splits(accepted, splits)
+    rows = rows[rows.split.isin(section.splits)]
+    sizes = accepted.groupby("patient").tumour_pixels.sum().to_numpy()
+    scored = list(
+        _score(rows, model_files.load_model(model), section, scans, metrics.terciles(sizes))
     )
-    summary = _summary(table, found, wanted)
-    files.write_json(scores, summary)
-    _say(summary)
+    table = pd.DataFrame([patient.row for patient in scored])
+    csv_files.write_table(patients, table)
+    predictions.save_masks(
+        predicted,
+        {f"{patient.row['split']}/{patient.row['patient']}": patient.mask for patient in scored},
+    )
+    summary = evaluation.summarize(table, scored, section)
+    json_files.write_json(scores, summary)
+    _report(summary)
 
 
 def _score(
-    rows: pd.DataFrame, accepted: pd.DataFrame, model: Any, wanted: Evaluate, *, scans: Path
-) -> Iterator[Scored]:
-    bounds = metrics.terciles(accepted.groupby("patient").tumour_pixels.sum().to_numpy())
-    predict = forms.steady(model)
-    rule = masks.Rule(wanted.threshold, wanted.views, wanted.keep, wanted.min_area_px)
+    rows: pd.DataFrame, model: Any, section: Evaluate, scans: Path, bounds: tuple[float, float]
+) -> Iterator[ScoredPatient]:
+    """Segment and score each patient.
+
+    Args:
+        rows: of the manifest, with their split.
+        bounds: terciles of the tumour sizes of all accepted patients, in pixels.
+    """
+    predict = runtimes.reference_predictor(model)
+    post = PostProcessing(section.threshold, section.views, section.keep, section.min_area_px)
     groups = list(rows.groupby(["split", "patient"]))
-    for (split, patient), own in progress.track(groups, total=len(groups), label="evaluating"):
-        scan = arrays.open_scan(scans, patient)
-        positions = own.position.to_numpy()
-        seen = masks.of_scan(predict, scan.images, rule, model_name=model.name, positions=positions)
-        truth = scan.masks[positions].astype(bool)
-        row = {"patient": patient, "split": split, "site": own.site.iloc[0]}
-        row |= _facts(truth, seen.mask, wanted.missed_weight)
-        row |= _groups(own, bounds)
-        with_tumour = truth.any(axis=(1, 2))
-        yield Scored(row, seen.mask, truth[with_tumour], seen.probability[with_tumour])
-
-
-def _facts(truth: np.ndarray, predicted: np.ndarray, missed_weight: float) -> dict[str, Any]:
-    found = metrics.overlap(truth, predicted)
-    free = ~truth.any(axis=(1, 2))
-    return {
-        "tversky": round(metrics.tversky(found, missed_weight=missed_weight), 6),
-        "dice": round(metrics.dice(found), 6),
-        "sensitivity": round(metrics.sensitivity(found), 6),
-        "precision": round(metrics.precision(found), 6),
-        "slices": len(truth),
-        "tumour_slices": int((~free).sum()),
-        "tumour_pixels": found.tumour,
-        "predicted_pixels": found.predicted,
-        "false_alarm_slices": int((predicted.any(axis=(1, 2)) & free).sum()),
-    }
-
-
-def _groups(own: pd.DataFrame, bounds: tuple[float, float]) -> dict[str, str]:
-    missing = missing_sequences(own.missing.fillna(""))
-    return {
-        "missing": missing or "none",
-        "size_group": metrics.size_group(own.tumour_pixels.sum(), bounds),
-    }
-
-
-def _summary(table: pd.DataFrame, found: list[Scored], wanted: Evaluate) -> dict[str, Any]:
-    """What metrics.json holds; a split without patients is left out."""
-    summary: dict[str, Any] = {
-        split: summaries.of_patients(table[table.split == split], wanted)
-        for split in wanted.splits
-        if (table.split == split).any()
-    }
-    test = [one for one in found if one.row["split"] == "test"]
-    if test:
-        mean, batches = metrics.seed_tversky(
-            np.concatenate([one.truth for one in test]),
-            np.concatenate([one.probability for one in test]),
-            missed_weight=wanted.missed_weight,
+    for (split, patient), slices in progress.track(groups, total=len(groups), label="evaluating"):
+        scan = arrays.open_scan(scans, str(patient))
+        positions = slices.position.to_numpy()
+        segmented = postprocessing.segment_scan(
+            predict, scan.images, post, model_name=model.name, positions=positions
         )
-        summary["seed_tversky"] = {"mean": round(mean, 6), "batches": batches}
-    summary["groups"] = summaries.of_groups(table[table.split == "test"], wanted)
-    return summary
+        truth = scan.masks[positions].astype(bool)
+        row = {
+            "patient": patient,
+            "split": split,
+            "site": slices.site.iloc[0],
+            **evaluation.patient_scores(truth, segmented.mask, missed_weight=section.missed_weight),
+            "missing": missing_sequences(slices.missing.fillna("")) or "none",
+            "size_group": metrics.size_group(slices.tumour_pixels.sum(), bounds),
+        }
+        tumour = truth.any(axis=(1, 2))
+        yield ScoredPatient(row, segmented.mask, truth[tumour], segmented.probability[tumour])
 
 
-def _say(summary: dict[str, Any]) -> None:
+def _report(summary: dict[str, Any]) -> None:
     for split in ("validation", "test"):
         if split in summary:
             score = summary[split]["tversky"]

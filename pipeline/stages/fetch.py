@@ -1,27 +1,34 @@
-"""Bring the scans in as they are: the phantom, or a source of real ones, and what arrived since."""
+"""Copy the scans, bytes unchanged: first those of the source, then every batch that arrived.
+
+The source is either generated (the phantom) or real scans.
+"""
 
 from functools import partial
 from pathlib import Path
 
-from pipeline.adapters import batches, files, progress, sources
+from pipeline.adapters.process import progress
+from pipeline.adapters.scans import batches, image_files, sources
 from pipeline.domain import phantom, scans
 from pipeline.params import Params, Phantom
 
 
 def run(params: Params, *, incoming: Path, raw: Path) -> None:
-    """Fill `raw/source/` from the source and `raw/<batch>/` from each folder of `incoming`."""
-    wanted = params.fetch
-    base = raw / batches.SOURCE
-    if wanted.source == "phantom":
-        count = _draw(wanted.phantom, base, workers=params.ingest.workers)
+    """Fill `raw/source/` from the source and `raw/<batch>/` from each folder of `incoming`.
+
+    Batches are hard-linked where the file system allows it.
+    """
+    section = params.fetch
+    folder = raw / batches.SOURCE
+    if section.source == "phantom":
+        count = _generate(section.phantom, folder, workers=params.ingest.workers)
     else:
-        count = sources.copy(
-            wanted.source, base, endpoint_url=wanted.endpoint_url, max_gib=wanted.max_gib
+        count = sources.copy_source(
+            section.source, folder, endpoint_url=section.endpoint_url, max_gib=section.max_gib
         )
-    print(f"fetch: {count} files from {wanted.source}")
-    for batch in batches.in_order(incoming):
-        count = sources.copy(
-            str(batch), raw / batch.name, endpoint_url=None, max_gib=wanted.max_gib, link=True
+    print(f"fetch: {count} files from {section.source}")
+    for batch in batches.in_arrival_order(incoming):
+        count = sources.copy_source(
+            str(batch), raw / batch.name, endpoint_url=None, max_gib=section.max_gib, link=True
         )
         note = batches.read_note(batch)
         if note is not None:
@@ -29,18 +36,23 @@ def run(params: Params, *, incoming: Path, raw: Path) -> None:
         print(f"fetch: {count} files from the batch {batch.name}")
 
 
-def _draw(wanted: Phantom, into: Path, *, workers: int) -> int:
-    names = phantom.patient_names(patients=wanted.patients, seed=wanted.seed)
-    write = partial(_write_patient, wanted=wanted, into=into)
-    return sum(progress.spread(write, names, workers=workers, label="drawing phantom scans"))
+def _generate(section: Phantom, folder: Path, *, workers: int) -> int:
+    """Write the synthetic scans; return the number of files."""
+    names = phantom.patient_names(patients=section.patients, seed=section.seed)
+    write = partial(_write_patient, section=section, into=folder)
+    label = "generating synthetic scans"
+    return sum(progress.map_parallel(write, names, workers=workers, label=label))
 
 
-def _write_patient(patient: str, *, wanted: Phantom, into: Path) -> int:
-    scan = phantom.draw(patient, slices=wanted.slices, size_px=wanted.size_px, seed=wanted.seed)
+def _write_patient(patient: str, *, section: Phantom, into: Path) -> int:
+    """Write image and mask of every slice of a synthetic patient; return the number of files."""
+    scan = phantom.generate(
+        patient, slices=section.slices, size_px=section.size_px, seed=section.seed
+    )
     folder = into / patient
     folder.mkdir(parents=True)
     for number, (image, mask) in enumerate(zip(scan.images, scan.masks, strict=True), start=1):
         for pixels, is_mask in ((image, False), (mask.astype("uint8") * 255, True)):
             name = scans.file_name(patient, number, is_mask=is_mask)
-            (folder / name).write_bytes(files.encode_tif(pixels))
+            (folder / name).write_bytes(image_files.encode_tif(pixels))
     return 2 * len(scan.images)

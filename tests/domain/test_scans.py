@@ -32,7 +32,7 @@ def image(*, pre: list[int], flair: list[int], post: list[int]) -> np.ndarray:
         ("A_0.TIF", SliceName("A", 0, is_mask=False)),
     ],
 )
-def test_a_name_tells_patient_number_and_kind(name, expected):
+def test_a_file_name_gives_patient_number_and_kind(name, expected):
     assert parse_name(name) == expected
 
 
@@ -50,14 +50,14 @@ def test_a_name_tells_patient_number_and_kind(name, expected):
         "A_mask.tif",
     ],
 )
-def test_a_name_of_another_form_is_nobodys(name):
+def test_other_file_names_are_not_parsed(name):
     assert parse_name(name) is None
 
 
 @pytest.mark.parametrize("is_mask", [True, False])
-def test_a_written_name_reads_back(is_mask):
-    written = file_name("TCGA_DU_5849_19950405", 12, is_mask=is_mask)
-    assert parse_name(written) == SliceName("TCGA_DU_5849_19950405", 12, is_mask)
+def test_a_generated_file_name_parses_back(is_mask):
+    name = file_name("TCGA_DU_5849_19950405", 12, is_mask=is_mask)
+    assert parse_name(name) == SliceName("TCGA_DU_5849_19950405", 12, is_mask)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_the_site_is_the_second_part_of_the_name(patient, site):
     assert site_of(patient) == site
 
 
-def test_facts_of_an_image_are_its_size_type_and_the_mean_of_each_sequence():
+def test_image_facts_are_size_type_and_the_mean_of_each_sequence():
     facts = image_facts(image(pre=[0, 1, 1], flair=[10, 20, 30], post=[255, 255, 255]))
     assert facts == {
         "height": 1,
@@ -91,7 +91,7 @@ def test_facts_of_an_image_are_its_size_type_and_the_mean_of_each_sequence():
         (np.zeros((4, 5, 3), np.uint16), 3, "uint16"),
     ],
 )
-def test_an_image_of_another_form_gets_its_form_told_and_no_more(pixels, channels, dtype):
+def test_an_image_of_another_shape_or_type_has_only_these_facts(pixels, channels, dtype):
     assert image_facts(pixels) == {"height": 4, "width": 5, "channels": channels, "dtype": dtype}
 
 
@@ -109,13 +109,13 @@ def test_a_copy_of_flair_is_a_missing_sequence(pre, post, missing):
     assert image_facts(image(pre=pre, flair=[1, 2], post=post))["missing"] == missing
 
 
-def test_a_black_slice_is_blank_and_misses_nothing():
+def test_a_black_slice_is_blank_and_has_no_missing_sequence():
     facts = image_facts(image(pre=[0, 0], flair=[0, 0], post=[0, 0]))
     assert facts["blank"] == "pre flair post"
     assert facts["missing"] == ""
 
 
-def test_facts_of_a_mask_count_its_tumour_pixels():
+def test_mask_facts_count_tumour_pixels():
     mask = np.array([[0, 255, 255], [0, 0, 1]], np.uint8)
     assert mask_facts(mask) == {
         "mask_height": 2,
@@ -137,14 +137,14 @@ def test_a_full_mask_counts_every_pixel():
     assert (facts["tumour_pixels"], facts["mask_values"]) == (4, "255")
 
 
-def test_a_mask_in_colour_says_so():
+def test_a_colour_mask_has_three_channels():
     assert mask_facts(np.zeros((2, 2, 3), np.uint8))["mask_channels"] == 3
 
 
 @pytest.mark.parametrize(
     ("count", "shown"), [(6, "0 1 2 3 4 5"), (7, "0 1 2 3 4 5 ..."), (256, "0 1 2 3 4 5 ...")]
 )
-def test_at_most_six_values_of_a_mask_are_shown(count, shown):
+def test_at_most_six_values_of_a_mask_are_listed(count, shown):
     assert mask_facts(np.arange(count, dtype=np.uint8)[None])["mask_values"] == shown
 
 
@@ -152,12 +152,12 @@ def test_at_most_six_values_of_a_mask_are_shown(count, shown):
     ("numbers", "expected"),
     [([], []), ([1, 2, 3], []), ([2, 1, 2], [2]), ([9, 3, 9, 3, 9], [3, 9])],
 )
-def test_doubled_numbers_are_told_once_and_in_order(numbers, expected):
+def test_duplicate_numbers_are_reported_once_and_in_order(numbers, expected):
     assert doubled(numbers) == expected
 
 
 @pytest.mark.parametrize("numbers", [[], [0], [1], [1, 2, 3], [0, 1, 2], [3, 1, 2]])
-def test_numbers_without_gaps_from_zero_or_one_are_sound(numbers):
+def test_numbers_without_gaps_from_zero_or_one_are_valid(numbers):
     assert numbering_fault(numbers) == ""
 
 
@@ -173,16 +173,16 @@ def test_numbers_without_gaps_from_zero_or_one_are_sound(numbers):
         ([1, 4, 4], "slice 4 twice"),
     ],
 )
-def test_gaps_and_doubles_are_told_doubles_first(numbers, fault):
+def test_gaps_and_duplicates_are_reported_duplicates_first(numbers, fault):
     assert numbering_fault(numbers) == fault
 
 
-def test_an_image_of_one_value_is_flat():
+def test_an_image_with_a_single_value_is_flat():
     assert is_flat(np.full((2, 2, 3), 7, np.uint8))
     assert is_flat(np.zeros((2, 2, 3), np.uint8))
 
 
-def test_one_pixel_that_differs_makes_an_image_tell():
+def test_an_image_with_a_single_different_pixel_is_not_flat():
     pixels = np.zeros((2, 2, 3), np.uint8)
     pixels[1, 1, 2] = 1
     assert not is_flat(pixels)

@@ -8,7 +8,7 @@ FLOOR = 1e-6
 
 
 def batch(*slices: list[float]) -> tf.Tensor:
-    """Slices of four pixels: (B, 2, 2, 1)."""
+    """Return slices of four pixels each, (B, 2, 2, 1)."""
     return tf.reshape(tf.constant(slices, tf.float32), (-1, 2, 2, 1))
 
 
@@ -17,8 +17,8 @@ FULL = batch([1, 1, 1, 1])
 TRUTH = batch([1, 1, 1, 0])
 
 
-def index(y_true, y_pred, missed_weight=0.7, **settings) -> float:
-    return float(tversky_index(y_true, y_pred, missed_weight=missed_weight, **settings))
+def index(y_true, y_pred, missed_weight=0.7, **options) -> float:
+    return float(tversky_index(y_true, y_pred, missed_weight=missed_weight, **options))
 
 
 def loss(y_true, y_pred, missed_weight=0.7, exponent=0.75) -> float:
@@ -28,17 +28,17 @@ def loss(y_true, y_pred, missed_weight=0.7, exponent=0.75) -> float:
 def loss_and_slope(y_true, y_pred) -> tuple[float, np.ndarray]:
     with tf.GradientTape() as tape:
         tape.watch(y_pred)
-        found = focal_tversky(y_true, y_pred, missed_weight=0.7, exponent=0.75)
-    return float(found), tape.gradient(found, y_pred).numpy().ravel()
+        value = focal_tversky(y_true, y_pred, missed_weight=0.7, exponent=0.75)
+    return float(value), tape.gradient(value, y_pred).numpy().ravel()
 
 
 @pytest.mark.parametrize(
     ("y_true", "y_pred", "expected"),
     [
         (batch([1, 1, 0, 0]), batch([1, 0, 1, 0]), 2 / 3),  # (1 + 1) / (1 + 0.7 + 0.3 + 1)
-        (batch([1, 1, 0, 0]), batch([0.5, 0.5, 0.5, 0.5]), 2 / 3),  # 1 hit, 1 missed, 1 invented
-        (TRUTH, batch([1, 1, 0, 0]), 3 / 3.7),  # 2 hit, 1 missed
-        (batch([1, 1, 0, 0]), TRUTH, 3 / 3.3),  # 2 hit, 1 invented
+        (batch([1, 1, 0, 0]), batch([0.5, 0.5, 0.5, 0.5]), 2 / 3),  # TP, FN and FP 1 each
+        (TRUTH, batch([1, 1, 0, 0]), 3 / 3.7),  # TP 2, FN 1
+        (batch([1, 1, 0, 0]), TRUTH, 3 / 3.3),  # TP 2, FP 1
         (TRUTH, TRUTH, 1.0),
         (FULL, FULL, 1.0),
         (EMPTY, EMPTY, 1.0),
@@ -53,13 +53,13 @@ def test_index_of_four_pixels(y_true, y_pred, expected):
 
 def test_index_takes_all_slices_as_one_sum():
     y_true, y_pred = batch([1, 1, 0, 0], [0, 0, 0, 0]), batch([1, 1, 0, 0], [1, 0, 0, 0])
-    assert index(y_true, y_pred) == pytest.approx(3 / 3.3)  # 2 hit, 1 invented in the other
+    assert index(y_true, y_pred) == pytest.approx(3 / 3.3)  # TP 2; FP 1 in the second
 
 
 def test_index_of_each_slice_by_itself():
     y_true, y_pred = batch([1, 1, 0, 0], [0, 0, 0, 0]), batch([1, 1, 0, 0], [1, 0, 0, 0])
-    found = tversky_index(y_true, y_pred, missed_weight=0.7, axis=(1, 2, 3))
-    assert found.numpy() == pytest.approx([1, 1 / 1.3])  # all hit; 1 invented
+    values = tversky_index(y_true, y_pred, missed_weight=0.7, axis=(1, 2, 3))
+    assert values.numpy() == pytest.approx([1, 1 / 1.3])  # perfect; FP 1
 
 
 def test_index_takes_truth_of_any_type():
@@ -68,25 +68,25 @@ def test_index_takes_truth_of_any_type():
         assert index(tf.cast(TRUTH, dtype), y_pred) == pytest.approx(3 / 3.7)
 
 
-def test_index_without_smoothing_to_speak_of_is_the_plain_ratio():
-    found = index(TRUTH, batch([1, 1, 0, 0]), smoothing=1e-6)
-    assert found == pytest.approx(2 / 2.7, abs=1e-5)
+def test_index_with_hardly_any_smoothing_is_the_plain_ratio():
+    value = index(TRUTH, batch([1, 1, 0, 0]), smoothing=1e-6)
+    assert value == pytest.approx(2 / 2.7, abs=1e-5)
 
 
-def test_at_one_half_missed_and_invented_pixels_cost_the_same():
-    two_of_two = batch([1, 1, 0, 0])
-    assert index(TRUTH, two_of_two, 0.5) == pytest.approx(3 / 3.5)  # 2 hit, 1 missed
-    assert index(two_of_two, TRUTH, 0.5) == pytest.approx(3 / 3.5)  # 2 hit, 1 invented
+def test_at_a_missed_weight_of_one_half_false_negatives_and_false_positives_cost_the_same():
+    two_pixels = batch([1, 1, 0, 0])
+    assert index(TRUTH, two_pixels, 0.5) == pytest.approx(3 / 3.5)  # TP 2, FN 1
+    assert index(two_pixels, TRUTH, 0.5) == pytest.approx(3 / 3.5)  # TP 2, FP 1
 
 
-def test_a_missed_pixel_scores_lower_than_an_invented_one():
-    two_of_two = batch([1, 1, 0, 0])
-    missed = index(TRUTH, two_of_two)  # 3 / (3 + 0.7)
-    invented = index(two_of_two, TRUTH)  # 3 / (3 + 0.3)
-    assert missed < invented
-    assert 3 / missed - 3 == pytest.approx(0.7, abs=1e-5)
-    assert 3 / invented - 3 == pytest.approx(0.3, abs=1e-5)
-    assert loss(TRUTH, two_of_two) > loss(two_of_two, TRUTH)
+def test_a_false_negative_costs_more_than_a_false_positive():
+    two_pixels = batch([1, 1, 0, 0])
+    with_false_negative = index(TRUTH, two_pixels)  # 3 / (3 + 0.7)
+    with_false_positive = index(two_pixels, TRUTH)  # 3 / (3 + 0.3)
+    assert with_false_negative < with_false_positive
+    assert 3 / with_false_negative - 3 == pytest.approx(0.7, abs=1e-5)
+    assert 3 / with_false_positive - 3 == pytest.approx(0.3, abs=1e-5)
+    assert loss(TRUTH, two_pixels) > loss(two_pixels, TRUTH)
 
 
 @pytest.mark.parametrize(
@@ -106,30 +106,30 @@ def test_loss_of_four_pixels(y_true, y_pred, exponent, expected):
 
 @pytest.mark.parametrize("exponent", [0.5, 0.75, 1.0, 2.0])
 def test_loss_stays_in_its_range(exponent):
-    generator = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     for share in (0.0, 0.1, 0.5, 1.0):
-        y_true = tf.constant(generator.random((3, 4, 4, 1)) < share, tf.float32)
-        for y_pred in (generator.random((3, 4, 4, 1)), y_true, 1 - y_true):
-            found = loss(y_true, tf.cast(y_pred, tf.float32), exponent=exponent)
-            assert FLOOR**exponent * (1 - 1e-5) <= found <= 1
+        y_true = tf.constant(rng.random((3, 4, 4, 1)) < share, tf.float32)
+        for y_pred in (rng.random((3, 4, 4, 1)), y_true, 1 - y_true):
+            value = loss(y_true, tf.cast(y_pred, tf.float32), exponent=exponent)
+            assert FLOOR**exponent * (1 - 1e-5) <= value <= 1
 
 
 @pytest.mark.parametrize("y", [TRUTH, FULL, EMPTY], ids=["some tumour", "all tumour", "no tumour"])
 def test_a_perfect_batch_has_a_finite_loss_and_no_slope(y):
-    found, slope = loss_and_slope(y, y)
-    assert np.isfinite(found)
+    value, slope = loss_and_slope(y, y)
+    assert np.isfinite(value)
     assert slope.tolist() == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
     ("y_true", "y_pred"),
     [(TRUTH, 1 - TRUTH), (FULL, EMPTY), (EMPTY, FULL)],
-    ids=["disjoint", "all missed", "all invented"],
+    ids=["disjoint", "only false negatives", "only false positives"],
 )
-def test_an_all_wrong_batch_has_a_finite_slope_that_points_to_the_truth(y_true, y_pred):
-    found, slope = loss_and_slope(y_true, y_pred)
+def test_an_entirely_wrong_batch_has_a_finite_slope_towards_the_truth(y_true, y_pred):
+    value, slope = loss_and_slope(y_true, y_pred)
     tumour = y_true.numpy().ravel() == 1
-    assert np.isfinite(found) and np.isfinite(slope).all()
+    assert np.isfinite(value) and np.isfinite(slope).all()
     assert (slope[tumour] < 0).all()
     assert (slope[~tumour] > 0).all()
 
@@ -141,22 +141,22 @@ def test_a_nearly_perfect_batch_has_a_finite_slope(y, off):
     assert np.isfinite(slope).all()
 
 
-def test_slope_at_a_hand_worked_point():
-    # One tumour pixel, p of it found, w = 1: TI = (p + 1) / (p + (1 - p) + 1) = (p + 1) / 2,
-    # so that 1 - TI falls by 1/2 for each whole p.
+def test_slope_of_a_single_tumour_pixel():
+    # Probability p for one tumour pixel, w = 1: TI = (p + 1) / (p + (1 - p) + 1) = (p + 1) / 2,
+    # so the slope of 1 - TI over p is -1/2.
     y_true, y_pred = batch([1, 0, 0, 0]), batch([0.25, 0, 0, 0])
     with tf.GradientTape() as tape:
         tape.watch(y_pred)
-        found = focal_tversky(y_true, y_pred, missed_weight=1.0, exponent=1.0)
-    assert float(found) == pytest.approx(1 - 1.25 / 2)
-    assert tape.gradient(found, y_pred).numpy().ravel()[0] == pytest.approx(-0.5)
+        value = focal_tversky(y_true, y_pred, missed_weight=1.0, exponent=1.0)
+    assert float(value) == pytest.approx(1 - 1.25 / 2)
+    assert tape.gradient(value, y_pred).numpy().ravel()[0] == pytest.approx(-0.5)
 
 
 def test_the_keras_loss_gives_the_value_of_the_function():
     y_pred = batch([1, 1, 0, 0])
-    found = FocalTversky(missed_weight=0.7, exponent=0.75)(TRUTH, y_pred)
-    assert found.shape == ()
-    assert float(found) == pytest.approx((0.7 / 3.7) ** 0.75)
+    value = FocalTversky(missed_weight=0.7, exponent=0.75)(TRUTH, y_pred)
+    assert value.shape == ()
+    assert float(value) == pytest.approx((0.7 / 3.7) ** 0.75)
 
 
 SLICES = batch([1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0])
@@ -167,29 +167,29 @@ def by_slice(share: float, y_pred) -> float:
 
 
 def test_by_slice_is_the_mean_over_slices_with_tumour():
-    # 4 hit: no loss; 1 missed of 1: 1 - 10 / 10.7; the third has no tumour and does not count.
+    # Perfect: no loss; FN 1 of 1: 1 - 10 / 10.7; the third has no tumour and does not count.
     y_pred = batch([1, 1, 1, 1], [0, 0, 0, 0], [0, 1, 0, 0])
     assert by_slice(1, y_pred) == pytest.approx((1 - 10 / 10.7) / 2, rel=1e-4)
 
 
-def test_by_slice_a_small_tumour_counts_as_much_as_a_large_one_that_is_missed_by_as_much():
+def test_by_slice_the_same_false_negative_costs_more_in_a_small_tumour():
     small = batch([1, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0])
     large = batch([0, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0])
-    assert by_slice(0, small) == pytest.approx(by_slice(0, large))  # as one sum: a pixel is a pixel
+    assert by_slice(0, small) == pytest.approx(by_slice(0, large))  # one sum: all pixels alike
     assert by_slice(1, small) > 1.2 * by_slice(1, large)
 
 
 def test_by_slice_is_mixed_with_the_loss_of_the_batch():
     y_pred = batch([1, 1, 0, 0.5], [0.5, 0, 0, 0], [0, 0.3, 0, 0])
-    whole, each = by_slice(0, y_pred), by_slice(1, y_pred)
-    assert by_slice(0.25, y_pred) == pytest.approx(0.75 * whole + 0.25 * each)
-    assert abs(whole - each) > 0.05
+    of_batch, of_slices = by_slice(0, y_pred), by_slice(1, y_pred)
+    assert by_slice(0.25, y_pred) == pytest.approx(0.75 * of_batch + 0.25 * of_slices)
+    assert abs(of_batch - of_slices) > 0.05
 
 
 @pytest.mark.parametrize("y_pred", [EMPTY, FULL])
-def test_by_slice_without_any_tumour_is_the_batch_alone_and_its_slope_finite(y_pred):
+def test_by_slice_without_any_tumour_only_the_batch_counts_and_the_slope_is_finite(y_pred):
     with tf.GradientTape() as tape:
         tape.watch(y_pred)
-        found = focal_tversky(EMPTY, y_pred, missed_weight=0.7, exponent=0.75, by_slice=0.5)
-    assert float(found) == pytest.approx(0.5 * loss(EMPTY, y_pred))
-    assert np.isfinite(tape.gradient(found, y_pred)).all()
+        value = focal_tversky(EMPTY, y_pred, missed_weight=0.7, exponent=0.75, by_slice=0.5)
+    assert float(value) == pytest.approx(0.5 * loss(EMPTY, y_pred))
+    assert np.isfinite(tape.gradient(value, y_pred)).all()

@@ -1,168 +1,165 @@
-"""The stage by itself on a tiny phantom: slices in memory and slices read while training."""
+"""The stage on a tiny phantom: in memory and streamed, ensembles, refinement, resuming."""
 
 import io
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import checkouts
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from pipeline.adapters import model_files
-from pipeline.network import lean, resunet
+from pipeline.adapters.model import model_files
+from pipeline.network import architecture, fused
 
-PATHS = {
-    "scans": "data/scans", "manifest": "data/manifest.csv", "quarantine": "data/quarantine.csv",
-    "splits": "data/splits.csv", "model": "models/resunet.keras",
-    "history": "models/history.csv", "checkpoint": ".local/checkpoints",
-}  # fmt: skip
+pytestmark = pytest.mark.slow
+MODEL, HISTORY = "models/resunet.keras", "models/history.csv"
 
 
-COMMAND = [
-    sys.executable, "-m", "pipeline.stages", "train",
-    *(word for key, path in PATHS.items() for word in (f"--{key}", path)),
-]  # fmt: skip
+def command() -> list[str]:
+    """Return the command of the stage in dvc.yaml, for this Python."""
+    stages = yaml.safe_load((checkouts.ROOT / "dvc.yaml").read_text())["stages"]
+    return [sys.executable, *stages["train"]["cmd"].split()[1:]]
 
 
-def trained(root) -> tuple[bytes, bytes, str]:
-    """Model, curves, and what was said."""
-    done = subprocess.run(
-        COMMAND, cwd=root, env=checkouts.environment(root), capture_output=True, text=True
+def make_checkout(folder: Path, **train) -> Path:
+    """Make a checkout whose data are ready to train on."""
+    root = checkouts.make(folder, train=train)
+    assert checkouts.call(root, "dvc", "repro", "split").returncode == 0
+    return root
+
+
+def run_stage(root: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(), cwd=root, env=checkouts.environment(root), capture_output=True, text=True
     )
+
+
+def train(root: Path) -> tuple[tuple[bytes, bytes], str]:
+    """Return the bytes of model and history, and what the stage printed."""
+    done = run_stage(root)
     assert done.returncode == 0, done.stdout + done.stderr
-    return *((root / PATHS[key]).read_bytes() for key in ("model", "history")), done.stdout
+    return ((root / MODEL).read_bytes(), (root / HISTORY).read_bytes()), done.stdout
 
 
-def kill_in_the_second(root, line_of_its_end: str) -> None:
-    """Train until the second network says that line, and end it then."""
+def kill_training(root: Path, *, after: str, network: int = 1) -> None:
+    """Train until a network prints a line that starts with `after`, then kill the stage."""
     process = subprocess.Popen(
-        COMMAND, cwd=root, env=checkouts.environment(root), stdout=subprocess.PIPE, text=True
+        command(), cwd=root, env=checkouts.environment(root), stdout=subprocess.PIPE, text=True
     )
-    in_second = False
+    reached = network == 1
     for line in process.stdout or []:
-        in_second |= "network 2 of 2" in line
-        if in_second and line.startswith(line_of_its_end):
+        reached |= line.startswith(f"train: network {network} of")
+        if reached and line.startswith(after):
             break
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
 
 
-@pytest.mark.slow
-def test_slices_over_the_budget_are_read_while_training_to_the_same_weights(tmp_path):
-    root = checkouts.make(tmp_path, train={"intensity": "scan", "slices": "balanced"})
-    assert checkouts.call(root, "dvc", "repro", "split").returncode == 0
-    *held, said = trained(root)
-    assert "memory_gib" not in said
+def model_weights(root: Path) -> fused.Weights:
+    return fused.layer_weights(model_files.load_model(root / MODEL))
+
+
+def holds(model: fused.Weights, prefix: str, network: fused.Weights) -> bool:
+    """Return whether a model holds a network, bit by bit, under a prefix."""
+    return all(
+        np.array_equal(a, b)
+        for name, values in network.items()
+        for a, b in zip(model[prefix + name], values, strict=True)
+    )
+
+
+def test_slices_that_exceed_the_memory_limit_are_streamed_and_give_the_same_model(tmp_path):
+    root = make_checkout(tmp_path, intensity="scan", slices="balanced")
+    in_memory, printed = train(root)
+    assert "memory_gib" not in printed
     checkouts.change(root, train={"memory_gib": 0.0001})
-    *streamed, said = trained(root)
-    assert "over train.memory_gib: they are read while training" in said
-    assert streamed == held
+    streamed, printed = train(root)
+    assert "exceed train.memory_gib: streaming from disk" in printed
+    assert streamed == in_memory
 
 
-@pytest.mark.slow
-def test_a_training_killed_among_the_averaged_epochs_ends_with_the_same_mean(tmp_path):
-    recipe = {"schedule": "cosine", "epochs": 8, "average_epochs": 5, "image_size": 32}
-    root = checkouts.make(tmp_path, train=recipe)
-    assert checkouts.call(root, "dvc", "repro", "split").returncode == 0
-    *straight, said = trained(root)
-    assert "kept the mean of the last 5 epochs' weights" in said
-    process = subprocess.Popen(
-        COMMAND, cwd=root, env=checkouts.environment(root), stdout=subprocess.PIPE, text=True
-    )
-    for line in process.stdout or []:
-        if line.startswith("train: epoch 5"):
-            break
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    *resumed, said = trained(root)
-    assert "goes on after epoch" in said
-    assert resumed == straight
+def test_a_training_killed_during_the_averaged_epochs_resumes_to_the_same_mean(tmp_path):
+    root = make_checkout(tmp_path, schedule="cosine", epochs=8, average_epochs=5, image_size=32)
+    uninterrupted, printed = train(root)
+    assert "kept the mean of the last 5 epochs' weights" in printed
+    kill_training(root, after="train: epoch 5")
+    resumed, printed = train(root)
+    assert "resumes after epoch" in printed
+    assert resumed == uninterrupted
     checkouts.change(root, train={"average_epochs": 0})
-    *last, said = trained(root)
-    assert last[0] != straight[0]
-    assert last[1] == straight[1]  # the same curves: only what is kept differs
+    last_epoch, _ = train(root)
+    assert last_epoch[0] != uninterrupted[0]
+    assert last_epoch[1] == uninterrupted[1]  # the same history: only what is kept differs
 
 
-@pytest.mark.slow
-def test_several_networks_are_those_of_their_seeds_and_a_kill_in_the_second_changes_nothing(
-    tmp_path,
-):
-    root = checkouts.make(tmp_path, train={"epochs": 4, "image_size": 32})
-    assert checkouts.call(root, "dvc", "repro", "split").returncode == 0
-    alone, curves = [], []
+def test_an_ensemble_holds_the_networks_of_its_seeds_and_resumes_in_the_second(tmp_path):
+    root = make_checkout(tmp_path, epochs=4, image_size=32)
+    networks, histories = [], []
     for seed in (1, 2):
         checkouts.change(root, train={"seed": seed})
-        _, history, _ = trained(root)
-        alone.append(lean.weights(model_files.load(root / PATHS["model"])))
-        curves.append(pd.read_csv(io.BytesIO(history)))
+        (_, history), _ = train(root)
+        networks.append(model_weights(root))
+        histories.append(pd.read_csv(io.BytesIO(history)))
     checkouts.change(root, train={"seed": 1, "networks": 2})
-    *straight, said = trained(root)
-    assert "train: network 2 of 2" in said
-    both = lean.weights(model_files.load(root / PATHS["model"]))
-    for prefix, own in zip(resunet.prefixes(2), alone, strict=True):
-        for name, values in own.items():
-            assert all(map(np.array_equal, both[prefix + name], values))
-    history = pd.read_csv(io.BytesIO(straight[1]))
+    uninterrupted, printed = train(root)
+    assert "train: network 2 of 2" in printed
+    ensemble = model_weights(root)
+    for prefix, network in zip(architecture.network_prefixes(2), networks, strict=True):
+        assert holds(ensemble, prefix, network)
+    history = pd.read_csv(io.BytesIO(uninterrupted[1]))
     assert history.epoch.tolist() == list(range(1, 9))
     assert history.network.tolist() == [1] * 4 + [2] * 4
-    counted = ["network", "epoch"]
-    expected = pd.concat(curves, ignore_index=True)
-    assert history.drop(columns=counted).equals(expected.drop(columns=counted))
+    numbers = ["network", "epoch"]
+    expected = pd.concat(histories, ignore_index=True)
+    assert history.drop(columns=numbers).equals(expected.drop(columns=numbers))
 
-    kill_in_the_second(root, "train: epoch 2")
-    *resumed, said = trained(root)
-    assert "goes on after epoch 4" in said and "goes on after epoch 2" in said
-    assert resumed == straight
-    assert not list((root / PATHS["checkpoint"]).rglob("*.npz"))
+    kill_training(root, network=2, after="train: epoch 2")
+    resumed, printed = train(root)
+    assert "resumes after epoch 4" in printed and "resumes after epoch 2" in printed
+    assert resumed == uninterrupted
+    assert not list((root / ".local/checkpoints").rglob("*.npz"))
 
 
-@pytest.mark.slow
-def test_a_finer_network_goes_on_from_the_first_and_a_kill_in_it_changes_nothing(tmp_path):
-    recipe = {"schedule": "cosine", "epochs": 4, "average_epochs": 2, "image_size": 32}
-    root = checkouts.make(tmp_path, train=recipe)
-    assert checkouts.call(root, "dvc", "repro", "split").returncode == 0
-    trained(root)
-    first = lean.weights(model_files.load(root / PATHS["model"]))
-    curves = pd.read_csv(root / PATHS["history"])
-    finer = {"epochs": 3, "learning_rate": 0.0005, "min_learning_rate": 0.0, "average_epochs": 2}
-    checkouts.change(root, train={"finer": finer})
-    *straight, said = trained(root)
-    assert "train: network 2 of 2, goes on from network 1" in said
-    assert ", 32x32 px" in said and ", 64x64 px" in said
-    assert "kept the mean of the last 2 epochs' weights" in said and "best so far" not in said
-    both = lean.weights(model_files.load(root / PATHS["model"]))
-    for name, values in first.items():
-        assert all(map(np.array_equal, both[f"network_1_{name}"], values))
-    history = pd.read_csv(io.BytesIO(straight[1]))
+def test_a_refinement_continues_from_the_first_network_and_resumes(tmp_path):
+    root = make_checkout(tmp_path, schedule="cosine", epochs=4, average_epochs=2, image_size=32)
+    train(root)
+    first, first_history = model_weights(root), pd.read_csv(root / HISTORY)
+    refine = {"epochs": 3, "learning_rate": 0.0005, "min_learning_rate": 0.0, "average_epochs": 2}
+    checkouts.change(root, train={"refine": refine})
+    uninterrupted, printed = train(root)
+    assert "train: network 2 of 2, continues from network 1" in printed
+    assert ", 32x32 px" in printed and ", 64x64 px" in printed
+    assert "kept the mean of the last 2 epochs' weights" in printed
+    assert "best so far" not in printed
+    refined = model_weights(root)
+    assert holds(refined, "network_1_", first)
+    history = pd.read_csv(io.BytesIO(uninterrupted[1]))
     assert history.epoch.tolist() == list(range(1, 8))
     assert history.network.tolist() == [1] * 4 + [2] * 3
-    assert history[:4].equals(curves)
+    assert history[:4].equals(first_history)
     assert history.learning_rate[4:].max() <= 0.0005
-    moved = [
-        np.abs(old - new).max()
+    changes = [
+        np.abs(values[0] - refined[f"finer_1_{name}"][0]).max()
         for name, values in first.items()
         if name.endswith("_wide")
-        for old, new in zip(values[:1], both[f"finer_1_{name}"][:1], strict=True)
     ]
-    assert min(moved) > 0 and max(moved) < 0.5  # near the first, and not the first
+    assert min(changes) > 0 and max(changes) < 0.5  # near the first network, but not the same
 
-    kill_in_the_second(root, "train: epoch 1")
-    *resumed, said = trained(root)
-    assert "goes on after epoch 4" in said and "goes on after epoch 1" in said
-    assert resumed == straight
+    kill_training(root, network=2, after="train: epoch 1")
+    resumed, printed = train(root)
+    assert "resumes after epoch 4" in printed and "resumes after epoch 1" in printed
+    assert resumed == uninterrupted
 
 
-@pytest.mark.slow
-def test_a_finer_network_than_the_slices_have_is_refused_in_a_sentence(tmp_path):
-    recipe = {"schedule": "cosine", "image_size": 64, "finer": {"epochs": 1, "average_epochs": 0}}
-    root = checkouts.make(tmp_path, train=recipe)
-    assert checkouts.call(root, "dvc", "repro", "split").returncode == 0
-    done = subprocess.run(
-        COMMAND, cwd=root, env=checkouts.environment(root), capture_output=True, text=True
-    )
+def test_a_refinement_larger_than_the_slices_is_refused_without_a_traceback(tmp_path):
+    refine = {"epochs": 1, "average_epochs": 0}
+    root = make_checkout(tmp_path, schedule="cosine", image_size=64, refine=refine)
+    done = run_stage(root)
     assert done.returncode == 1
-    assert "halve train.image_size, or set train.finer.epochs to 0" in done.stderr
+    assert "halve train.image_size, or set train.refine.epochs to 0" in done.stderr
     assert "Traceback" not in done.stderr

@@ -7,65 +7,66 @@ import pandas as pd
 import pytest
 from making import content, image, mask, parameters, write_patient, write_tif
 
-from pipeline.adapters import arrays, files
+from pipeline.adapters.scans import arrays
+from pipeline.adapters.storage import csv_files
 from pipeline.errors import GliaflowError
 from pipeline.stages import ingest, validate
 
 GOOD = [f"GOOD_AX_{number:02d}" for number in range(1, 13)]
-Spoil = Callable[[Path, str], object]  # takes the patient's folder and name
+Damage = Callable[[Path, str], object]  # changes files, by the patient's folder and name
 BLACK = np.zeros((32, 32, 3), np.uint8)
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A patient of three sound slices, what is done to the folder, and what must be found.
+    """A patient of three valid slices, how its files are damaged, and the expected finding.
 
-    file: the name that must be told, or its end after `<patient>_`.
+    file: name of the reported file, or its end after `<patient>_`.
     """
 
     patient: str
-    spoil: Spoil
+    damage: Damage
     rule: str
     file: str
     found: str
     expected: str
 
 
-def put(ending: str, pixels: np.ndarray) -> Spoil:
+def put(ending: str, pixels: np.ndarray) -> Damage:
     return lambda folder, patient: write_tif(folder / f"{patient}_{ending}", pixels)
 
 
-def put_bytes(ending: str, body: bytes) -> Spoil:
+def put_bytes(ending: str, body: bytes) -> Damage:
     return lambda folder, patient: (folder / f"{patient}_{ending}").write_bytes(body)
 
 
-def drop(*endings: str) -> Spoil:
-    def spoil(folder: Path, patient: str) -> None:
+def remove(*endings: str) -> Damage:
+    def damage(folder: Path, patient: str) -> None:
         for ending in endings:
             (folder / f"{patient}_{ending}").unlink()
 
-    return spoil
+    return damage
 
 
-def put_elsewhere(batch: str, ending: str, pixels: np.ndarray) -> Spoil:
-    def spoil(folder: Path, patient: str) -> None:
+def put_into_batch(batch: str, ending: str, pixels: np.ndarray) -> Damage:
+    def damage(folder: Path, patient: str) -> None:
         other = folder.parents[1] / batch / patient
         other.mkdir(parents=True)
         write_tif(other / f"{patient}_{ending}", pixels)
 
-    return spoil
+    return damage
 
 
-def smaller(folder: Path, patient: str) -> None:
+def put_smaller_slice(folder: Path, patient: str) -> None:
     write_tif(folder / f"{patient}_2.tif", image(patient, 2, size_px=16))
     write_tif(folder / f"{patient}_2_mask.tif", mask(5, size_px=16))
 
 
-def stray(name: str) -> Spoil:
+def put_named(name: str) -> Damage:
     return lambda folder, patient: write_tif(folder / name, image("stray", 4))
 
 
-SOME = image("some", 2)
+PIXELS = image("some", 2)
 DECODES = "an image and a mask that decode"
 NUMBERED = "every number once, from 1 without gaps"
 NAMED = "<patient>_<number>.tif in the folder <patient>"
@@ -84,13 +85,13 @@ KINDS = {
         "image: the file is empty", DECODES,
     ),
     "16-bit image": Broken(
-        "BAD_AX_04", put("2.tif", SOME.astype(np.uint16) * 256), "type", "2.tif", "uint16", "uint8"
+        "BAD_AX_04", put("2.tif", PIXELS.astype(np.uint16) * 256), "type", "2.tif", "uint16", "uint8"
     ),
     "grey image": Broken(
-        "BAD_AX_05", put("2.tif", SOME[..., 0]), "shape", "2.tif", "32x32x1", "32x32x3"
+        "BAD_AX_05", put("2.tif", PIXELS[..., 0]), "shape", "2.tif", "32x32x1", "32x32x3"
     ),
     "slice of another size": Broken(
-        "BAD_AX_06", smaller, "shape", "2.tif", "16x16x3", "32x32x3"
+        "BAD_AX_06", put_smaller_slice, "shape", "2.tif", "16x16x3", "32x32x3"
     ),
     "mask of another size": Broken(
         "BAD_AX_07", put("2_mask.tif", mask(5, size_px=16)), "mask size", "2_mask.tif",
@@ -109,32 +110,32 @@ KINDS = {
         "0 128", "0 and 255 alone",
     ),
     "image without mask": Broken(
-        "BAD_AX_11", drop("2_mask.tif"), "image without mask", "2.tif", "nothing",
+        "BAD_AX_11", remove("2_mask.tif"), "image without mask", "2.tif", "nothing",
         "a mask beside every image, empty where there is no tumour",
     ),
     "mask without image": Broken(
-        "BAD_AX_12", drop("2.tif"), "mask without image", "2_mask.tif", "nothing",
+        "BAD_AX_12", remove("2.tif"), "mask without image", "2_mask.tif", "nothing",
         "an image beside every mask",
     ),
     "gap": Broken(
-        "BAD_AX_13", drop("2.tif", "2_mask.tif"), "slice numbers", "1.tif",
+        "BAD_AX_13", remove("2.tif", "2_mask.tif"), "slice numbers", "1.tif",
         "slice 2 not there", NUMBERED,
     ),
     "doubled number": Broken(
-        "BAD_AX_14", put("01.tif", SOME[::-1]), "slice numbers", "01.tif", "slice 1 twice",
+        "BAD_AX_14", put("01.tif", PIXELS[::-1]), "slice numbers", "01.tif", "slice 1 twice",
         NUMBERED,
     ),
     "other content in a later batch": Broken(
-        "BAD_AX_15", put_elsewhere("later", "2.tif", SOME[:, ::-1]), "conflict", "2.tif",
+        "BAD_AX_15", put_into_batch("later", "2.tif", PIXELS[:, ::-1]), "conflict", "2.tif",
         "other content than source/BAD_AX_15/BAD_AX_15_2.tif",
         "the bytes that are there already; the earlier scan stays in use",
     ),
     "name of another patient": Broken(
-        "BAD_AX_16", stray("OTHER_AX_01_4.tif"), "file name", "OTHER_AX_01_4.tif",
+        "BAD_AX_16", put_named("OTHER_AX_01_4.tif"), "file name", "OTHER_AX_01_4.tif",
         "OTHER_AX_01_4.tif", NAMED,
     ),
     "name of another patient's mask": Broken(
-        "BAD_AX_17", stray("OTHER_AX_01_4_mask.tif"), "file name", "OTHER_AX_01_4_mask.tif",
+        "BAD_AX_17", put_named("OTHER_AX_01_4_mask.tif"), "file name", "OTHER_AX_01_4_mask.tif",
         "OTHER_AX_01_4_mask.tif", NAMED,
     ),
     "same image, first": Broken(
@@ -149,52 +150,52 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Ran:
-    """Where everything lies after ingest and validate."""
+class Outputs:
+    """The files that ingest and validate wrote."""
 
     root: Path
 
     @property
     def quarantine(self) -> pd.DataFrame:
-        return files.read_table(self.root / "quarantine.csv")
+        return csv_files.read_table(self.root / "quarantine.csv")
 
     def findings_of(self, patient: str) -> pd.DataFrame:
         return self.quarantine[self.quarantine.patient == patient]
 
 
-def run(raw: Path, **limits: float) -> Ran:
-    ran = Ran(raw.parent)
-    wanted = parameters(validate=limits)
-    manifest = ran.root / "manifest.csv"
-    ingest.run(wanted, raw=raw, scans=ran.root / "scans", manifest=manifest)
-    validate.run(
-        wanted, manifest=manifest, quarantine=ran.root / "quarantine.csv", docs=ran.root / "docs"
-    )
-    return ran
+def run(raw: Path, **limits: float) -> Outputs:
+    root = raw.parent
+    params = parameters(validate=limits)
+    manifest = root / "manifest.csv"
+    ingest.run(params, code="code", raw=raw, scans=root / "scans", manifest=manifest)
+    validate.run(params, manifest=manifest, quarantine=root / "quarantine.csv", docs=root / "docs")
+    return Outputs(root)
 
 
 def write_good(raw: Path, patients: list[str], *, tumour_pixels: int = 5) -> None:
-    """Sound patients, whose first slices are black as those of real scans often are."""
+    """Write valid patients; their first slice is black, as often in real scans."""
     for patient in patients:
         folder = write_patient(raw / "source" / patient, tumour_pixels=tumour_pixels)
         write_tif(folder / f"{patient}_1.tif", BLACK)
 
 
+def damage_first_patient(raw: Path) -> None:
+    KINDS["empty image"].damage(raw / "source" / GOOD[0], GOOD[0])
+
+
 @pytest.fixture(scope="module")
-def everything_broken(tmp_path_factory) -> Ran:
-    """One run over twelve good patients and one of every broken kind."""
+def all_kinds(tmp_path_factory) -> Outputs:
+    """One run over twelve good patients and one for each kind of damage."""
     raw = tmp_path_factory.mktemp("broken") / "raw"
     write_good(raw, GOOD)
     for kind in KINDS.values():
-        kind.spoil(write_patient(raw / "source" / kind.patient), kind.patient)
+        kind.damage(write_patient(raw / "source" / kind.patient), kind.patient)
     return run(raw, max_quarantined=1.0)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_a_broken_patient_is_in_quarantine_with_rule_file_found_and_expected(
-    everything_broken, kind
-):
-    findings = everything_broken.findings_of(kind.patient)
+def test_a_broken_patient_is_in_quarantine_with_rule_file_found_and_expected(all_kinds, kind):
+    findings = all_kinds.findings_of(kind.patient)
     (finding,) = findings[findings.rule == kind.rule].to_dict("records")
     assert finding["found"] == kind.found
     assert finding["expected"] == kind.expected
@@ -204,106 +205,113 @@ def test_a_broken_patient_is_in_quarantine_with_rule_file_found_and_expected(
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_one_fault_is_one_finding(everything_broken, kind):
-    assert list(everything_broken.findings_of(kind.patient).rule) == [kind.rule]
+def test_every_fault_gives_a_single_finding(all_kinds, kind):
+    assert list(all_kinds.findings_of(kind.patient).rule) == [kind.rule]
 
 
-def test_good_patients_are_not_in_quarantine(everything_broken):
-    assert set(everything_broken.quarantine.patient) == {kind.patient for kind in KINDS.values()}
+def test_good_patients_are_not_in_quarantine(all_kinds):
+    assert set(all_kinds.quarantine.patient) == {kind.patient for kind in KINDS.values()}
 
 
-def test_good_patients_keep_their_pixels(everything_broken):
+def test_good_patients_keep_their_pixels(all_kinds):
     for patient in GOOD:
-        scan = arrays.open_scan(everything_broken.root / "scans", patient)
+        scan = arrays.open_scan(all_kinds.root / "scans", patient)
         assert np.array_equal(scan.images, [BLACK, image(patient, 2), image(patient, 3)])
         assert np.array_equal(scan.masks * 255, [mask(0), mask(5), mask(5)])
 
 
-def test_quarantine_has_the_columns_that_other_programs_read(everything_broken):
-    assert list(everything_broken.quarantine) == ["patient", "rule", "file", "found", "expected"]
+def test_quarantine_has_the_documented_columns(all_kinds):
+    assert list(all_kinds.quarantine) == ["patient", "rule", "file", "found", "expected"]
 
 
-def test_a_sound_data_set_leaves_an_empty_quarantine(tmp_path):
+def test_a_valid_data_set_gives_an_empty_quarantine(tmp_path):
     write_good(tmp_path / "raw", GOOD[:3])
-    ran = run(tmp_path / "raw", min_patients=3, max_quarantined=0.0)
-    assert ran.quarantine.empty
-    assert (ran.root / "quarantine.csv").read_text() == "patient,rule,file,found,expected\n"
+    outputs = run(tmp_path / "raw", min_patients=3, max_quarantined=0.0)
+    assert outputs.quarantine.empty
+    assert (outputs.root / "quarantine.csv").read_text() == "patient,rule,file,found,expected\n"
 
 
-def test_too_few_patients_stop_the_run_with_number_and_limit(tmp_path):
+def test_too_few_patients_are_an_error_with_number_and_limit(tmp_path):
     write_good(tmp_path / "raw", GOOD[:3])
     with pytest.raises(GliaflowError, match=r"^3 patients are fit to use; expected at least 4 "):
         run(tmp_path / "raw", min_patients=4)
 
 
-def test_patients_in_quarantine_do_not_count_as_fit(tmp_path):
+def test_patients_in_quarantine_do_not_count_as_fit_to_use(tmp_path):
     write_good(tmp_path / "raw", GOOD[:4])
-    spoil_first(tmp_path / "raw")
+    damage_first_patient(tmp_path / "raw")
     with pytest.raises(GliaflowError, match=r"^3 patients are fit to use; expected at least 4 "):
         run(tmp_path / "raw", min_patients=4, max_quarantined=0.25)
 
 
-def test_too_large_a_share_in_quarantine_stops_the_run_with_share_and_limit(tmp_path):
+def test_too_large_a_share_in_quarantine_is_an_error_with_share_and_limit(tmp_path):
     write_good(tmp_path / "raw", GOOD[:4])
-    spoil_first(tmp_path / "raw")
+    damage_first_patient(tmp_path / "raw")
     with pytest.raises(
         GliaflowError, match=r"^25% of the patients are in quarantine; allowed: 20% "
     ):
         run(tmp_path / "raw", min_patients=1, max_quarantined=0.2)
-    assert list(Ran(tmp_path).quarantine.patient) == [GOOD[0]]
+    assert list(Outputs(tmp_path).quarantine.patient) == [GOOD[0]]
 
 
-def test_share_at_the_limit_passes(tmp_path):
+def test_a_share_in_quarantine_at_the_limit_is_accepted(tmp_path):
     write_good(tmp_path / "raw", GOOD[:4])
-    spoil_first(tmp_path / "raw")
-    ran = run(tmp_path / "raw", min_patients=3, max_quarantined=0.25)
-    assert list(ran.quarantine.patient) == [GOOD[0]]
+    damage_first_patient(tmp_path / "raw")
+    outputs = run(tmp_path / "raw", min_patients=3, max_quarantined=0.25)
+    assert list(outputs.quarantine.patient) == [GOOD[0]]
 
 
-def test_a_data_set_without_tumour_stops_the_run(tmp_path):
+def test_a_data_set_without_tumour_is_an_error(tmp_path):
     write_good(tmp_path / "raw", GOOD[:3], tumour_pixels=0)
     with pytest.raises(GliaflowError, match=r"^no accepted slice has tumour; expected some"):
         run(tmp_path / "raw", min_patients=3)
-    assert Ran(tmp_path).quarantine.empty
+    assert Outputs(tmp_path).quarantine.empty
 
 
-def test_a_data_set_of_wholly_black_or_white_masks_is_sound(tmp_path):
+def test_a_data_set_whose_masks_are_all_empty_or_full_is_valid(tmp_path):
     write_good(tmp_path / "raw", GOOD[:3], tumour_pixels=32 * 32)
     assert run(tmp_path / "raw", min_patients=3).quarantine.empty
 
 
-def test_numbers_as_names_of_patients_are_told_as_they_are(tmp_path):
+def test_patients_named_by_numbers_keep_their_names_in_quarantine(tmp_path):
     write_good(tmp_path / "raw", ["0012", "0013", "0014"])
     for patient in ("0012", "0013"):
-        write_tif(tmp_path / "raw" / "source" / patient / f"{patient}_2.tif", SOME)
-    ran = run(tmp_path / "raw", min_patients=1, max_quarantined=1.0)
-    assert list(zip(ran.quarantine.patient, ran.quarantine.found, strict=True)) == [
+        write_tif(tmp_path / "raw" / "source" / patient / f"{patient}_2.tif", PIXELS)
+    quarantine = run(tmp_path / "raw", min_patients=1, max_quarantined=1.0).quarantine
+    assert list(zip(quarantine.patient, quarantine.found, strict=True)) == [
         ("0012", "0013"),
         ("0013", "0012"),
     ]
 
 
-def test_every_broken_rule_of_the_data_set_is_told_at_once(tmp_path):
+def test_all_broken_rules_of_the_data_set_are_reported_together(tmp_path):
     write_good(tmp_path / "raw", GOOD[:1])
-    spoil_first(tmp_path / "raw")
-    with pytest.raises(GliaflowError) as stopped:
+    damage_first_patient(tmp_path / "raw")
+    with pytest.raises(GliaflowError) as raised:
         run(tmp_path / "raw", min_patients=1, max_quarantined=0.2)
-    assert "0 patients are fit to use; expected at least 1" in str(stopped.value)
-    assert "100% of the patients are in quarantine; allowed: 20%" in str(stopped.value)
-    assert "no accepted slice has tumour" in str(stopped.value)
+    assert "0 patients are fit to use; expected at least 1" in str(raised.value)
+    assert "100% of the patients are in quarantine; allowed: 20%" in str(raised.value)
+    assert "no accepted slice has tumour" in str(raised.value)
 
 
-def test_two_runs_give_the_same_quarantine_and_pages(everything_broken, tmp_path):
-    again = Ran(tmp_path)
+def test_two_runs_give_the_same_quarantine_and_pages(all_kinds, tmp_path):
+    again = Outputs(tmp_path)
     validate.run(
         parameters(validate={"max_quarantined": 1.0}),
-        manifest=everything_broken.root / "manifest.csv",
+        manifest=all_kinds.root / "manifest.csv",
         quarantine=again.root / "quarantine.csv",
         docs=again.root / "docs",
     )
-    assert content(again.root / "docs") == content(everything_broken.root / "docs")
-    assert again.quarantine.equals(everything_broken.quarantine)
+    assert content(again.root / "docs") == content(all_kinds.root / "docs")
+    assert again.quarantine.equals(all_kinds.quarantine)
 
 
-def spoil_first(raw: Path) -> None:
-    KINDS["empty image"].spoil(raw / "source" / GOOD[0], GOOD[0])
+def test_the_printed_lines_count_patients_and_name_every_finding(tmp_path, capsys):
+    write_good(tmp_path / "raw", GOOD[:4])
+    damage_first_patient(tmp_path / "raw")
+    capsys.readouterr()
+    run(tmp_path / "raw", min_patients=3, max_quarantined=0.25)
+    assert [line for line in capsys.readouterr().out.splitlines() if "validate" in line] == [
+        "validate: 3 patients accepted, 1 in quarantine",
+        f"validate: quarantine: {GOOD[0]}: unreadable (source/{GOOD[0]}/{GOOD[0]}_2.tif)",
+    ]

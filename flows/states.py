@@ -1,0 +1,39 @@
+"""Failures that a user can fix, as Prefect states with a message instead of a traceback."""
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from prefect import State, get_run_logger
+from prefect.exceptions import FailedRun
+from prefect.states import Failed
+
+from pipeline.errors import GliaflowError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def failed_on_error(function: Callable[P, R]) -> Callable[P, R | State]:
+    """Make a flow or task return a failed state where `function` raises a `GliaflowError`.
+
+    The state's message is the error's. It is returned, not raised: Prefect would log a
+    traceback.
+    """
+
+    @wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R | State:
+        try:
+            return function(*args, **kwargs)
+        except GliaflowError as error:
+            logging.getLogger("prefect.flow_runs").addFilter(_is_new)
+            get_run_logger().error(str(error))
+            return Failed(message=str(error))
+
+    return wrapped
+
+
+def _is_new(record: logging.LogRecord) -> bool:
+    """Drop the traceback that a worker logs when it raises the failed state once more."""
+    return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))

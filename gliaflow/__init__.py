@@ -1,0 +1,1 @@
+"""The `gliaflow` command: one module per command group; `printing` formats the output."""

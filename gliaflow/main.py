@@ -1,0 +1,27 @@
+"""Entry point of the `gliaflow` command.
+
+Exit codes: 0: done; a refusal to promote is a result, too. 1: an error, printed as one line.
+2: wrong usage.
+"""
+
+import os
+import sys
+
+from gliaflow import cross_validation, doctor, inbox, predict, registry, run, stack, use
+from gliaflow.app import app
+from pipeline import telemetry
+from pipeline.errors import GliaflowError
+
+COMMANDS = (use, run, registry, predict, cross_validation, inbox, stack, doctor)
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    telemetry.turn_off()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    try:
+        app()
+    except GliaflowError as error:
+        print(f"gliaflow: {error}", file=sys.stderr)
+        sys.exit(1)

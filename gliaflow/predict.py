@@ -1,0 +1,35 @@
+"""`gliaflow predict`: segment new scans."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gliaflow.app import app
+
+
+@app.command(epilog="Example: gliaflow predict ~/new-scans --out predicted")
+def predict(
+    scans: Annotated[Path, typer.Argument(help="Folder with <patient>/<patient>_<n>.tif.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to; must be new or empty.")],
+    model: Annotated[
+        Path | None, typer.Option(help="A .keras file instead of the champion.")
+    ] = None,
+    overlays: Annotated[
+        bool, typer.Option(help="Also write images with the predicted outline.")
+    ] = True,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Masks equal Keras's in float32 in every pixel; slower."),
+    ] = False,
+) -> None:
+    """Segment new scans with the champion: masks, tumour pixels, overlays."""
+    from pipeline.adapters.checkout.project import find_project
+    from pipeline.app import prediction
+
+    project = find_project(Path.cwd())
+    typer.echo(
+        prediction.predict_folder(
+            project, scans, out, model_file=model, overlays=overlays, exact=exact
+        )
+    )

@@ -1,0 +1,34 @@
+"""`gliaflow run`: a whole retraining in this process."""
+
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import typer
+
+from gliaflow import printing
+from gliaflow.app import app
+from pipeline.errors import GliaflowError
+
+SECONDS_TO_START_SERVER = "120"
+
+
+@app.command(epilog="Example: gliaflow run")
+def run() -> None:
+    """Build what changed, then register, decide and promote."""
+    from pipeline.adapters.checkout.project import find_project
+    from pipeline.domain.decisions import DecisionRecord
+
+    project = find_project(Path.cwd())
+    os.environ.setdefault(
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", SECONDS_TO_START_SERVER
+    )
+    from flows.retrain import retrain
+
+    state = retrain(str(project.root), return_state=True)
+    if not state.is_completed():
+        raise GliaflowError(state.message or f"the run ended as {state.name}")
+    typer.echo("")
+    decision = cast(dict[str, Any], state.result())
+    printing.print_decision(DecisionRecord.from_json(decision))
+    typer.echo(f"Open {project.path('index').relative_to(project.root)} in a browser.")

@@ -1,0 +1,32 @@
+"""Lineage of the model in the work tree, from the files of a finished run."""
+
+from pipeline.adapters.checkout.project import Project
+from pipeline.adapters.storage import files
+from pipeline.domain import lineage
+from pipeline.domain.lineage import Lineage
+from pipeline.params import Params
+
+# Sections of params.yaml that shape the model and its scores. The source of the scans and
+# the layout of the report do not: the manifest holds the scans' digests.
+SECTIONS = ("validate", "split", "train", "evaluate")
+STAGES = ("ingest", "validate", "split", "train", "evaluate")
+
+
+def project_lineage(project: Project) -> Lineage:
+    """Return the lineage of the model that the stages wrote.
+
+    Raises:
+        GliaflowError: a stage has not run.
+    """
+    return Lineage(
+        code=project.code_digest(*STAGES),
+        data=files.sha256(project.path("manifest")),
+        split=files.sha256(project.path("splits")),
+        params=_params_digest(project.params),
+        weights=files.sha256(project.path("model")),
+    )
+
+
+def _params_digest(params: Params) -> str:
+    values = params.model_dump(mode="json", by_alias=True)
+    return lineage.digest_of_mapping({section: values[section] for section in SECTIONS})

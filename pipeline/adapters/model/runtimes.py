@@ -1,0 +1,243 @@
+"""Runtimes of one model on this machine; selects the fastest that gives the same masks.
+
+Each runtime is compared with Keras in float32 on real slices, and timed, before it is used.
+The results are cached beside the exported model, for this machine. N slices of H x W pixels.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.adapters.model import openvino_graph
+from pipeline.adapters.storage import json_files
+from pipeline.domain import lineage
+from pipeline.domain.test_time_augmentation import Predictor
+from pipeline.network import processor
+
+if TYPE_CHECKING:
+    import keras
+
+KERAS = "Keras float32"
+OPENVINO, OPENVINO_BFLOAT16 = "OpenVINO float32", "OpenVINO bfloat16"
+CACHE_FILE, GRAPH_FILE = "runtimes.json", "model.xml"
+BATCH = 4  # slices at once: activations between two layers then fit the processor's cache
+MAX_DIFFERING_SHARE = 1e-4  # share of pixels whose masks may differ
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a runtime compares with Keras in float32 on a sample of slices.
+
+    runtime: its name. differing_share: share of pixels whose mask differs from that of Keras,
+    in [0, 1]. slices_per_second: on this machine. sample_slices: size of the sample.
+    """
+
+    runtime: str
+    differing_share: float
+    slices_per_second: float
+    sample_slices: int
+
+    def is_accurate(self, *, exact: bool) -> bool:
+        """Whether the masks are close enough to those of Keras, or identical if `exact`."""
+        return self.differing_share <= (0 if exact else MAX_DIFFERING_SHARE)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime that is ready to predict.
+
+    model_name: of the Keras model; it tells how slices must be scaled. shape: (H, W, 3) of a
+    slice.
+    """
+
+    predict: Predictor
+    comparison: Comparison
+    model_name: str
+    shape: tuple[int, ...]
+
+
+def load_cached(folder: Path, *, exact: bool, load: Callable[[], "keras.Model"]) -> Runtime | None:
+    """Load the runtime that was selected on this machine before.
+
+    Args:
+        folder: as in `select`.
+        exact: as in `select`.
+        load: returns the Keras model; called only if Keras is the fastest.
+
+    Returns:
+        None if nothing is cached, or the cache is of another machine or damaged.
+    """
+    try:
+        cache = json.loads((folder / CACHE_FILE).read_text(encoding="utf-8"))
+        if cache["machine"] != machine_key():
+            return None
+        comparison = fastest([Comparison(**row) for row in cache["comparisons"]], exact=exact)
+        is_keras = comparison.runtime == KERAS
+        predict = (
+            _keras(load()) if is_keras else compile_graph(folder / GRAPH_FILE, comparison.runtime)
+        )
+        return Runtime(predict, comparison, cache["model"], tuple(cache["shape"]))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+        return None
+
+
+def select(
+    folder: Path, model: "keras.Model", sample: np.ndarray, *, threshold: float, exact: bool
+) -> Runtime:
+    """Export a model, compare and time every runtime, cache the results, return the fastest.
+
+    Args:
+        folder: for the exports of this model; replaced.
+        sample: (N, H, W, 3) uint8, scaled as the model expects.
+        threshold: of the masks, in (0, 1).
+        exact: accept only runtimes without a single differing pixel.
+    """
+    reference = _keras(model)
+    truth = reference(sample) >= threshold
+    comparisons = [Comparison(KERAS, 0.0, _speed(reference, sample), len(sample))]
+    predictors = {KERAS: reference}
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, predict in _exported(folder, model):
+        differing_share = float(np.mean((predict(sample) >= threshold) != truth))
+        speed = _speed(predict, sample)
+        comparisons.append(Comparison(name, differing_share, speed, len(sample)))
+        predictors[name] = predict
+    shape = tuple(model.inputs[0].shape[1:])
+    _write_cache(folder / CACHE_FILE, comparisons, model_name=model.name, shape=shape)
+    best = fastest(comparisons, exact=exact)
+    return Runtime(predictors[best.runtime], best, model.name, shape)
+
+
+def machine_key() -> str:
+    """Name what a runtime's speed and rounding depend on: the processor and OpenVINO."""
+    parts = {"cpu": sorted(processor.flags()), "openvino": _openvino_version()}
+    return lineage.digest_of_mapping(parts)[:16]
+
+
+def fastest(comparisons: Sequence[Comparison], *, exact: bool) -> Comparison:
+    """Return the fastest of the accurate runtimes; Keras always is accurate."""
+    return max(
+        (comparison for comparison in comparisons if comparison.is_accurate(exact=exact)),
+        key=lambda comparison: comparison.slices_per_second,
+    )
+
+
+def _write_cache(
+    path: Path, comparisons: Sequence[Comparison], *, model_name: str, shape: tuple[int, ...]
+) -> None:
+    rows = [asdict(comparison) for comparison in comparisons]
+    json_files.write_json(
+        path,
+        {"machine": machine_key(), "model": model_name, "shape": shape, "comparisons": rows},
+    )
+
+
+def _exported(folder: Path, model: "keras.Model") -> Iterator[tuple[str, Predictor]]:
+    """Yield name and predictor of every runtime that this machine has beside Keras."""
+    if not _openvino_version():
+        return
+    try:
+        export(model, folder / GRAPH_FILE)
+    except (KeyError, RuntimeError) as error:  # a network that this project did not build
+        reason = " ".join(str(error).split())[:200]
+        print(f"OpenVINO does not take this model ({reason}); Keras predicts", file=sys.stderr)
+        return
+    yield OPENVINO, compile_graph(folder / GRAPH_FILE, OPENVINO)
+    if processor.multiplies_bfloat16():
+        yield OPENVINO_BFLOAT16, compile_graph(folder / GRAPH_FILE, OPENVINO_BFLOAT16)
+
+
+def export(model: "keras.Model", path: Path) -> None:
+    """Export the plain network for OpenVINO, all weights in float32.
+
+    Raises:
+        KeyError, RuntimeError: it is another network.
+    """
+    import openvino as ov
+
+    graph = openvino_graph.build_graph(model, batch=BATCH)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ov.save_model(graph, path, compress_to_fp16=False)
+
+
+def reference_predictor(model: "keras.Model") -> Predictor:
+    """Return the predictor that scores are measured with: float32, identical bits in each run.
+
+    OpenVINO if it is installed and accepts the model: on a CPU about twice as fast. Otherwise,
+    and on a machine with a GPU, Keras.
+    """
+    from pipeline.network import backend
+
+    if _openvino_version() and not backend.has_gpu():
+        try:
+            return compile_graph(openvino_graph.build_graph(model, batch=BATCH), OPENVINO)
+        except (KeyError, RuntimeError):  # a network that this project did not build
+            pass
+    return _keras(model)
+
+
+def compile_graph(graph: Any, runtime: str) -> Predictor:
+    """Compile a graph, or a saved one, for the precision of an OpenVINO runtime.
+
+    Args:
+        graph: OpenVINO model with a batch of `BATCH`, or the path of one.
+        runtime: its name, which ends with the precision.
+    """
+    import openvino as ov
+
+    precision = "bf16" if runtime.endswith("bfloat16") else "f32"
+    options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    request = ov.Core().compile_model(graph, "CPU", options).create_infer_request()
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        probability = np.empty(images.shape[:3], np.float32)
+        for start in range(0, len(images), BATCH):
+            part = images[start : start + BATCH]
+            padded = np.zeros((BATCH, *images.shape[1:]), np.uint8)
+            padded[: len(part)] = part
+            request.infer([padded])
+            output = request.get_output_tensor().data
+            probability[start : start + len(part)] = output[: len(part), 0]
+        return probability
+
+    return predict
+
+
+def _keras(model: "keras.Model") -> Predictor:
+    from pipeline.network import inference
+
+    return lambda images: inference.probabilities(model, images, batch=inference.BATCH)
+
+
+def _speed(predict: Predictor, sample: np.ndarray) -> float:
+    """Measure slices per second: the median of a few rounds after a warm-up."""
+    seconds = []
+    for _ in range(ROUNDS + 1):
+        start = time.perf_counter()
+        predict(sample)
+        seconds.append(time.perf_counter() - start)
+    return round(len(sample) / float(np.median(seconds[1:])), 2)
+
+
+def _openvino_version() -> str:
+    if importlib.util.find_spec("openvino") is None:
+        return ""
+    return importlib.metadata.version("openvino")
+
+
+def sample_slices(scans: Sequence[np.ndarray], limit: int) -> np.ndarray:
+    """Pick slices spread evenly over scans of one size: (N, H, W, 3), N at most `limit`."""
+    slices = np.concatenate(scans)
+    positions = np.linspace(0, len(slices) - 1, min(limit, len(slices))).astype(int)
+    sample: np.ndarray = slices[np.unique(positions)]
+    return sample

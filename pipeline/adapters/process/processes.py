@@ -1,0 +1,66 @@
+"""Identify and end processes on this machine."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+SECONDS_BETWEEN_CHECKS = 0.1
+
+
+def process_identity(pid: int) -> str | None:
+    """Return `pid:start time` of a running process.
+
+    Process ids are reused; the start time tells two processes with the same id apart.
+
+    Returns:
+        None if there is no such process, or it is a zombie.
+    """
+    fields = _status(pid)
+    return f"{pid}:{fields[19]}" if fields else None
+
+
+def is_running(identity: str) -> bool:
+    """Whether the process that `process_identity` described still runs."""
+    pid, _, start = identity.partition(":")
+    return pid.isdigit() and bool(start) and process_identity(int(pid)) == identity
+
+
+def end_group(pid: int, *, grace_seconds: float) -> None:
+    """End the process group that `pid` leads: SIGTERM first, SIGKILL after a grace period.
+
+    Returns once no process of the group runs. A group that already ended is not an error.
+
+    Args:
+        grace_seconds: longest time to wait after each signal.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(pid, number)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + grace_seconds
+        while time.monotonic() < deadline:
+            if not _group_is_running(pid):
+                return
+            time.sleep(SECONDS_BETWEEN_CHECKS)
+
+
+def _group_is_running(group: int) -> bool:
+    """Whether any process of a group runs, also after its leader ended."""
+    pids = (int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit())
+    return any(fields[2] == str(group) for pid in pids if (fields := _status(pid)))
+
+
+def _status(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat after the name: state, parent, process group ...
+
+    Returns:
+        Empty if there is no such process, or it is a zombie.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return []
+    fields = text.rpartition(")")[2].split()  # the name may contain blanks and brackets
+    return [] if fields[0] in "ZX" else fields

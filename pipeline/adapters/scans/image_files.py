@@ -1,0 +1,45 @@
+"""Decode and encode slices as image files.
+
+H x W pixels, C channels. Does not know patients or masks.
+"""
+
+import numpy as np
+
+
+def decode_image(content: bytes) -> np.ndarray:
+    """Decode a tif, or another image, without converting it.
+
+    Returns:
+        (H, W) or (H, W, C) in the file's own type; three channels are in RGB order.
+
+    Raises:
+        ValueError: the content is empty or does not decode; says which.
+    """
+    import cv2
+
+    if not content:
+        raise ValueError("the file is empty")
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:  # a header that claims an absurd size
+        raise ValueError(f"it does not decode as an image ({error.err})") from error
+    if image is None:
+        raise ValueError("it does not decode as an image")
+    # OpenCV returns blue first. The first channel of a slice, pre-contrast, is the tif's red.
+    if image.ndim == 3 and image.shape[2] == 3:
+        return np.ascontiguousarray(image[..., ::-1])
+    return np.asarray(image)
+
+
+def encode_tif(image: np.ndarray) -> bytes:
+    """Encode an image as an uncompressed tif, as in the published data set.
+
+    Args:
+        image: (H, W) or (H, W, 3) uint8, RGB order.
+    """
+    import cv2
+
+    pixels = image[..., ::-1] if image.ndim == 3 else image
+    succeeded, buffer = cv2.imencode(".tif", pixels, [cv2.IMWRITE_TIFF_COMPRESSION, 1])
+    assert succeeded
+    return buffer.tobytes()

@@ -1,0 +1,333 @@
+"""The inbox: where batches of scans are dropped, and how each is imported, whole or not at all.
+
+A batch that cannot be imported stays in the inbox, with the reason, and is tried again at the
+next look.
+"""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, Protocol
+
+from pipeline.adapters.process import locks
+from pipeline.adapters.scans import batches, sources
+from pipeline.adapters.storage import files, json_files, s3
+from pipeline.domain import arrival
+from pipeline.domain.arrival import ListedFile, Observation
+from pipeline.errors import GliaflowError
+
+# settling: still changing, or too recent. taken: imported. known: imported before under another
+# name. refused: cannot be imported.
+State = Literal["settling", "taken", "known", "refused"]
+SPARE_BYTES = 2**30  # stays free on the disk after an import
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+SIGNATURE_CHARACTERS = 12  # of a signature, in the name of a partial copy
+
+
+@dataclass(frozen=True)
+class Entry:
+    """State of a batch after the last look.
+
+    note: explains the state. when: time of the look that set it, ISO 8601, UTC. signature: of
+    the listing that it refers to.
+    """
+
+    batch: str
+    state: State
+    note: str
+    when: str
+    signature: str = ""
+
+
+class Place(Protocol):
+    """Where batches are dropped."""
+
+    def listings(self) -> dict[str, list[ListedFile]]:
+        """List the files of every batch, by name of the batch.
+
+        Raises:
+            GliaflowError: the place cannot be read.
+        """
+
+    def source(self, batch: str) -> str:
+        """Return the source of a batch, as `sources.copy_source` takes it."""
+
+
+class Folder:
+    """A local folder with `<batch>/<patient>/*.tif`; hidden folders are no batches."""
+
+    def __init__(self, root: Path):
+        self._root = root
+
+    def listings(self) -> dict[str, list[ListedFile]]:
+        try:
+            folders = [path for path in sorted(self._root.iterdir()) if path.is_dir()]
+            return {
+                folder.name: [_listed(path, folder) for path in sources.walk_files(folder)]
+                for folder in folders
+                if not folder.name.startswith(".")
+            }
+        except FileNotFoundError as error:
+            if self._root.is_dir():  # a file was renamed meanwhile: a batch is still changing
+                return {}
+            raise GliaflowError(
+                f"the inbox {self._root} is not there; create the folder, or set watch.source in "
+                "params.yaml"
+            ) from error
+        except OSError as error:
+            raise GliaflowError(
+                f"the inbox {self._root} cannot be read ({error.strerror}); expected a readable "
+                "folder: create it, or set watch.source in params.yaml"
+            ) from error
+
+    def source(self, batch: str) -> str:
+        return str(self._root / batch)
+
+
+def _listed(path: Path, folder: Path) -> ListedFile:
+    status = path.stat()
+    return ListedFile(str(path.relative_to(folder)), status.st_size, str(status.st_mtime_ns))
+
+
+class Bucket:
+    """A bucket or a prefix, `s3://bucket/prefix`, with `<batch>/<patient>/*.tif`."""
+
+    def __init__(self, url: str, endpoint_url: str | None):
+        self._url = f"s3://{url.removeprefix('s3://').rstrip('/')}"
+        self._endpoint_url = endpoint_url
+
+    def listings(self) -> dict[str, list[ListedFile]]:
+        listings: dict[str, list[ListedFile]] = {}
+        for key, size, etag in s3.list_contents(self._url, self._endpoint_url):
+            batch, *inside = PurePosixPath(key).parts or ("",)
+            if inside and not key.endswith("/"):
+                file = ListedFile(str(PurePosixPath(*inside)), size, etag)
+                listings.setdefault(batch, []).append(file)
+        return listings
+
+    def source(self, batch: str) -> str:
+        return f"{self._url}/{batch}"
+
+
+def open_place(source: str, endpoint_url: str | None, root: Path) -> Place:
+    """Open the place that `watch.source` names; a relative folder is relative to `root`."""
+    if source.startswith("s3://"):
+        return Bucket(source, endpoint_url)
+    return Folder(root / Path(source).expanduser())
+
+
+class Inbox:
+    """Imports the batches of a place into `data/incoming`.
+
+    Args:
+        place: where batches are dropped.
+        incoming: `data/incoming`, the folder to import into.
+        state: folder for what is remembered between looks, and for partial copies.
+        lock: file; its lock is held while `incoming` changes. Whoever reads all of `incoming`
+            holds it too.
+        endpoint_url: of an S3 server other than Amazon's.
+        max_gib: limit on what a zip may expand to.
+        settle_seconds: how long a batch must stay unchanged before it is imported.
+        clock: returns seconds since 1970.
+    """
+
+    def __init__(
+        self, place: Place, *, incoming: Path, state: Path, lock: Path, endpoint_url: str | None,
+        max_gib: float, settle_seconds: float, clock: Callable[[], float] = time.time,
+    ):  # fmt: skip
+        self._place = place
+        self._incoming = incoming
+        self._state = state
+        self._lock = lock
+        self._endpoint_url = endpoint_url
+        self._max_gib = max_gib
+        self._settle_seconds = settle_seconds
+        self._clock = clock
+
+    def look(self) -> list[Entry]:
+        """Check every batch once and import those that have arrived.
+
+        Returns:
+            An entry for every batch that is in the inbox now.
+
+        Raises:
+            GliaflowError: the place cannot be read; what is remembered stays as it was.
+        """
+        # Two looks at the same time would write to the same partial copy.
+        with locks.hold(self._state / "look.lock", what="inbox: another look is running"):
+            return self._look()
+
+    def _look(self) -> list[Entry]:
+        listings = self._place.listings()
+        observations = self._observations()
+        entries = {entry.batch: entry for entry in self.entries()}
+        for batch, listing in listings.items():
+            now = self._clock()
+            observation = arrival.observe(listing, observations.get(batch), now=now)
+            observations[batch] = observation
+            if not _is_imported(entries.get(batch), observation):
+                entries[batch] = self._decide(batch, listing, observation, now)
+                self._save(observations, entries)
+        # A batch that was removed keeps its entry; if it comes back, it has to settle again.
+        present = {batch: observations[batch] for batch in observations if batch in listings}
+        self._save(present, entries)
+        return [entries[batch] for batch in listings]
+
+    def entries(self) -> list[Entry]:
+        """Return an entry for every batch that was ever seen, sorted by name."""
+        stored = self._stored().get("entries", {})
+        return [Entry(**stored[batch]) for batch in sorted(stored)]
+
+    def data_digest(self, source: str) -> str | None:
+        """Return the digest of the data with all imported batches; None if there are none.
+
+        Args:
+            source: `fetch.source`, where the first scans come from.
+        """
+        notes = [batches.read_note(folder) for folder in self._imported()]
+        digests = [note.digest for note in notes if note is not None]
+        return arrival.data_digest(source, digests) if digests else None
+
+    def _decide(
+        self, batch: str, listing: list[ListedFile], observation: Observation, now: float
+    ) -> Entry:
+        """Import a batch if it has arrived; return its new entry either way."""
+        when = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+        state: State
+        if not arrival.has_arrived(
+            listing, observation, now=now, settle_seconds=self._settle_seconds
+        ):
+            left = max(self._settle_seconds - (now - observation.since), 1)
+            state = "settling"
+            note = f"{len(listing)} files; imported if unchanged for {left:.0f} s more"
+        else:
+            try:
+                state, note = self._import(batch, listing, observation.signature, when)
+            except GliaflowError as error:
+                state, note = "refused", str(error)
+            except OSError as error:
+                state, note = "refused", f"it could not be copied ({error.strerror or error})"
+        return Entry(batch, state, note, when, observation.signature)
+
+    def _import(
+        self, batch: str, listing: list[ListedFile], signature: str, when: str
+    ) -> tuple[State, str]:
+        """Copy a batch to a partial copy, then move it into `incoming` as a whole.
+
+        Args:
+            signature: of `listing`. If the batch has another one after copying, it changed.
+            when: time of the look, for the batch's note.
+
+        Returns:
+            The new state, and a note that explains it.
+        """
+        _check_name(batch)
+        self._check_free_space(batch, listing)
+        copy = self._partial_copy(batch, signature)
+        count = sources.copy_source(
+            self._place.source(batch), copy, endpoint_url=self._endpoint_url,
+            max_gib=self._max_gib, resume=True,
+        )  # fmt: skip
+        if arrival.signature(self._place.listings().get(batch, [])) != signature:
+            shutil.rmtree(copy)
+            return "settling", "it changed while it was copied; checked again at the next look"
+        digest = arrival.batch_digest(
+            {f"{p.parent.name}/{p.name}": files.sha256(p) for p in sorted(copy.glob("*/*"))}
+        )
+        with locks.hold(self._lock, what="inbox: data/incoming is being read"):
+            known = self._with_digest(digest)
+            if known is not None:
+                shutil.rmtree(copy)
+                return "known", f"the same scans as batch {known.name}, which was imported before"
+            batches.write_note(copy, batches.BatchNote(when, digest))
+            target = self._free_path(batch)
+            copy.rename(target)
+        patients = sum(path.is_dir() for path in target.iterdir())
+        return "taken", f"{patients} patients, {count} files, as {target.name}"
+
+    def _partial_copy(self, batch: str, signature: str) -> Path:
+        """Return the folder to copy a listing to; it may hold an earlier, interrupted copy of it.
+
+        Copies of other listings of the batch, and files that were cut off, are removed.
+        """
+        folder = self._state / "aside"
+        copy = folder / f"{batch}-{signature[:SIGNATURE_CHARACTERS]}"
+        for path in folder.glob("*"):
+            if path.name[: -SIGNATURE_CHARACTERS - 1] == batch and path != copy:
+                shutil.rmtree(path)
+        for cut_off in copy.rglob(".*"):
+            cut_off.unlink()
+        return copy
+
+    def _check_free_space(self, batch: str, listing: list[ListedFile]) -> None:
+        self._state.mkdir(parents=True, exist_ok=True)
+        needed = sum(file.size for file in listing)
+        free = shutil.disk_usage(self._state).free
+        if free < needed + SPARE_BYTES:
+            raise GliaflowError(
+                f"the batch {batch} needs {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are "
+                "free, of which 1 must stay free; make room, and it is tried again at the next look"
+            )
+
+    def _free_path(self, batch: str) -> Path:
+        """Return a path in `incoming` that does not exist yet: `<batch>`, `<batch>-2`, ..."""
+        names = [batch, *(f"{batch}-{number}" for number in range(2, 10_000))]
+        return next(self._incoming / name for name in names if not (self._incoming / name).exists())
+
+    def _with_digest(self, digest: str) -> Path | None:
+        """Return the first imported batch with this content; None if there is none."""
+        for folder in self._imported():
+            note = batches.read_note(folder)
+            if note is not None and note.digest == digest:
+                return folder
+        return None
+
+    def _imported(self) -> list[Path]:
+        return sorted(path for path in self._incoming.iterdir() if path.is_dir())
+
+    def _observations(self) -> dict[str, Observation]:
+        stored = self._stored().get("looks", {})
+        return {batch: Observation(**observation) for batch, observation in stored.items()}
+
+    def _stored(self) -> dict[str, Any]:
+        """Read what is remembered; empty if there is nothing or it cannot be read."""
+        try:
+            stored: dict[str, Any] = json.loads(
+                (self._state / "state.json").read_text(encoding="utf-8")
+            )
+        except (OSError, ValueError):
+            return {}
+        return stored
+
+    def _save(self, observations: dict[str, Observation], entries: dict[str, Entry]) -> None:
+        json_files.write_json(
+            self._state / "state.json",
+            {
+                "looks": {batch: asdict(seen) for batch, seen in observations.items()},
+                "entries": {batch: asdict(entry) for batch, entry in entries.items()},
+            },
+        )
+
+
+def _is_imported(entry: Entry | None, observation: Observation) -> bool:
+    """Return whether a batch needs no decision: its content, unchanged, was imported before."""
+    return (
+        entry is not None
+        and entry.state in ("taken", "known")
+        and entry.signature == observation.signature
+    )
+
+
+def _check_name(batch: str) -> None:
+    # DVC writes <batch>.dvc beside a batch.
+    if NAME.fullmatch(batch) is None or batch == batches.SOURCE or batch.endswith(".dvc"):
+        raise GliaflowError(
+            f"{batch!r} cannot be the name of a batch; expected 1 to 100 letters, digits, dots, "
+            f"dashes and underscores, the first a letter or digit, not {batches.SOURCE} and not "
+            "ending in .dvc: rename the folder"
+        )

@@ -1,0 +1,217 @@
+"""Run the Prefect server and worker and MLflow as local processes: `make up`, `make down`.
+
+They listen on loopback and keep their data in `.local/`. `down` ends exactly the processes
+that `up` started, known by process id and start time.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import telemetry
+from pipeline.adapters.checkout.project import Project
+from pipeline.adapters.process import processes
+from pipeline.adapters.storage import json_files
+from pipeline.errors import GliaflowError
+
+HOST = "127.0.0.1"
+SECONDS_TO_START = 120
+SECONDS_TO_END = 20
+
+
+@dataclass(frozen=True)
+class Part:
+    """A process of the stack.
+
+    health: URL that answers once the process is ready; empty: none. port: 0: none. option: the
+    variable of `make up` that changes the port.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    health: str = ""
+    port: int = 0
+    option: str = ""
+
+
+class LocalStack:
+    """The stack of one checkout.
+
+    Args:
+        project: the checkout.
+        prefect_port, mlflow_port: on loopback.
+        say: receives messages.
+    """
+
+    def __init__(
+        self, project: Project, *, prefect_port: int, mlflow_port: int, say: Callable[[str], None]
+    ):
+        self._project = project
+        self._say = say
+        self._folder = project.local.stack
+        self._prefect = f"http://{HOST}:{prefect_port}"
+        self._mlflow = f"http://{HOST}:{mlflow_port}"
+        self._server, self._tracking, self._worker = self._parts(prefect_port, mlflow_port)
+
+    def up(self) -> None:
+        """Start what does not run yet, wait until it answers, and apply the deployments.
+
+        Raises:
+            GliaflowError: a port is in use, or a process does not start. Those that were
+                started keep running until `down`.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        inbox = self._project.params.watch.source
+        if "://" not in inbox:
+            (self._project.root / Path(inbox).expanduser()).mkdir(parents=True, exist_ok=True)
+        for part in (self._server, self._tracking):
+            self._start(part)
+        for part in (self._server, self._tracking):
+            self._wait(part)
+        self._apply_deployments()
+        self._start(self._worker)
+        self._say(
+            f"\nPrefect   {self._prefect}\nMLflow    {self._mlflow}\n"
+            f"inbox     {inbox}: drop <batch>/<patient>/*.tif there; `gliaflow inbox` shows it\n"
+            f"by hand   PREFECT_API_URL={self._prefect}/api prefect deployment run retrain/lgg\n"
+            "end       make down"
+        )
+
+    def down(self) -> list[str]:
+        """End what `up` started, the worker first.
+
+        Returns:
+            Names of the processes that were ended; empty if none was running.
+        """
+        ended = []
+        running = self._running()
+        for part in (self._worker, self._tracking, self._server):
+            if part.name in running:
+                pid = int(running[part.name].partition(":")[0])
+                processes.end_group(pid, grace_seconds=SECONDS_TO_END)
+                ended.append(part.name)
+        (self._folder / "processes.json").unlink(missing_ok=True)
+        return ended
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a process that talks to this stack."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+        bin_folder = str(Path(sys.executable).parent)
+        return {
+            **inherited,
+            **telemetry.SILENT,
+            "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PREFECT_HOME": str(self._project.local.prefect_home),
+            "PREFECT_API_URL": f"{self._prefect}/api",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # saves four unused processes
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+                "prefect.server.concurrency.lease_storage.filesystem"
+            ),
+        }
+
+    def _parts(self, prefect_port: int, mlflow_port: int) -> tuple[Part, Part, Part]:
+        python = (sys.executable, "-m")
+        store = self._project.params.register_.tracking_uri
+        address = ("--host", HOST, "--port")
+        # People only browse this server. One worker starts four times as fast as the usual four.
+        mlflow = (*python, "mlflow", "server", "--workers", "1", "--backend-store-uri", store)
+        worker = ("prefect", "worker", "start", "--pool", "gliaflow", "--type", "process")
+        return (
+            Part(
+                "Prefect server",
+                (*python, "flows.server", *address, str(prefect_port)),
+                f"{self._prefect}/api/health",
+                prefect_port,
+                "PREFECT_PORT",
+            ),
+            Part(
+                "MLflow",
+                (*mlflow, *address, str(mlflow_port)),
+                f"{self._mlflow}/health",
+                mlflow_port,
+                "MLFLOW_PORT",
+            ),
+            Part("Prefect worker", (*python, *worker)),
+        )
+
+    def _start(self, part: Part) -> None:
+        if part.name in self._running():
+            self._say(f"{part.name}: already running")
+            return
+        if part.port and _in_use(part.port):
+            raise GliaflowError(
+                f"port {part.port} of {HOST} is in use by another program, and {part.name} needs "
+                f"it: end that program, or run `make up {part.option}={part.port + 1}`"
+            )
+        with self._log(part).open("ab") as log:
+            process = subprocess.Popen(
+                part.command,
+                cwd=self._project.root,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        identity = processes.process_identity(process.pid) or ""
+        self._save({**self._running(), part.name: identity})
+        self._say(f"{part.name}: started, process {process.pid}")
+
+    def _wait(self, part: Part) -> None:
+        deadline = time.monotonic() + SECONDS_TO_START
+        while time.monotonic() < deadline and part.name in self._running():
+            try:
+                with urllib.request.urlopen(part.health, timeout=5):  # noqa: S310 - on loopback
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.5)
+        raise GliaflowError(
+            f"{part.name} does not answer at {part.health}; {self._log(part)} says why. "
+            "`make down` ends what was started"
+        )
+
+    def _apply_deployments(self) -> None:
+        root = self._project.root
+        done = subprocess.run(
+            [sys.executable, "-m", "flows.deployments", str(root)],
+            cwd=root,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            last = [line for line in done.stderr.splitlines() if line.strip()][-1:]
+            raise GliaflowError(
+                f"the deployments could not be applied: {''.join(last).removeprefix('gliaflow: ')}"
+            )
+        self._say("deployments: applied retrain/lgg and watch/inbox")
+
+    def _running(self) -> dict[str, str]:
+        """Map the name of each part that runs to its process identity."""
+        try:
+            saved: Mapping[str, str] = json.loads((self._folder / "processes.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return {
+            name: identity for name, identity in saved.items() if processes.is_running(identity)
+        }
+
+    def _save(self, running: Mapping[str, str]) -> None:
+        json_files.write_json(self._folder / "processes.json", dict(running))
+
+    def _log(self, part: Part) -> Path:
+        return self._folder / f"{part.name.lower().replace(' ', '-')}.log"
+
+
+def _in_use(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0

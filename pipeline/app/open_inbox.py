@@ -1,0 +1,27 @@
+"""Open the inbox that a project's parameters name."""
+
+from contextlib import AbstractContextManager
+
+from pipeline.adapters.checkout.project import Project
+from pipeline.adapters.process import locks
+from pipeline.adapters.scans import inbox
+from pipeline.adapters.scans.inbox import Inbox
+
+
+def open_inbox(project: Project) -> Inbox:
+    """Return the inbox at `watch.source`."""
+    watch = project.params.watch
+    return Inbox(
+        inbox.open_place(watch.source, watch.endpoint_url, project.root),
+        incoming=project.path("incoming"),
+        state=project.local.inbox,
+        lock=project.local.incoming_lock,
+        endpoint_url=watch.endpoint_url,
+        max_gib=project.params.fetch.max_gib,
+        settle_seconds=watch.settle_seconds,
+    )
+
+
+def hold_incoming(project: Project) -> AbstractContextManager[None]:
+    """Keep batches from being added to `data/incoming` for the duration of the block."""
+    return locks.hold(project.local.incoming_lock)

@@ -1,0 +1,340 @@
+"""Segment new scans: masks, tumour pixels and overlays, with or without reference masks."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.adapters.checkout.project import Project
+from pipeline.adapters.model import model_files, runtimes
+from pipeline.adapters.process import native_logs, progress
+from pipeline.adapters.report import overlays as overlay_images
+from pipeline.adapters.scans import image_files, patient_files, sources
+from pipeline.adapters.scans.arrays import Scan
+from pipeline.adapters.storage import csv_files, files
+from pipeline.app.open_registry import open_registry
+from pipeline.domain import intensity, metrics, postprocessing, scans
+from pipeline.errors import GliaflowError
+
+SAMPLE_SLICES = 32  # runtimes of a model are compared and timed on this many slices
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """A model that is not loaded yet.
+
+    key: digest of the model, under which its runtimes are cached; empty: unknown. name: for
+    messages. load: returns the Keras model.
+    """
+
+    key: str
+    name: str
+    load: Callable[[], Any]
+
+
+def predict_folder(
+    project: Project,
+    folder: Path,
+    out: Path,
+    *,
+    model_file: Path | None,
+    overlays: bool,
+    exact: bool = False,
+) -> str:
+    """Segment the scans of every patient in a folder.
+
+    Args:
+        folder: holds `<patient>/<patient>_<n>.tif`, or is the folder of one patient.
+        out: new or empty. Gets `<patient>/<patient>_<n>_mask.tif`, slices.csv, patients.csv,
+            `overlays/<patient>/<patient>_<n>.png`, and refused.csv for what could not be read.
+        model_file: a .keras file; None: the champion.
+        overlays: also write images with the predicted outline.
+        exact: use only runtimes whose masks equal those of Keras in every pixel.
+
+    Returns:
+        What was done, as a sentence.
+
+    Raises:
+        GliaflowError: no tif in `folder`, no readable patient, no model, or `out` is not empty.
+    """
+    patients = _patients(folder)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise GliaflowError(f"{out} exists and is not empty; give a new folder with --out")
+    section = project.params.evaluate
+    model = _model_reference(project, model_file)
+    runtime = _runtime(project, model, patients, folder, exact=exact)
+    post = postprocessing.PostProcessing(
+        section.threshold, section.views, section.keep, section.min_area_px
+    )
+    slices, refused = segment(runtime, patients, folder, out, post=post, overlays=overlays)
+    out.mkdir(parents=True, exist_ok=True)
+    if refused:
+        csv_files.write_table(out / "refused.csv", pd.DataFrame(refused))
+    if not slices:
+        raise GliaflowError(
+            f"no patient of {folder} could be predicted; {out / 'refused.csv'} names the file and "
+            "the reason for each"
+        )
+    table = pd.DataFrame(slices)
+    columns = table.drop(columns=["true_positives"]).dropna(axis=1, how="all")
+    csv_files.write_table(out / "slices.csv", columns)
+    csv_files.write_table(out / "patients.csv", _by_patient(table, section.missed_weight))
+    return _summary(table, refused, model, runtime, out)
+
+
+def _summary(
+    table: pd.DataFrame,
+    refused: list[dict[str, Any]],
+    model: ModelReference,
+    runtime: runtimes.Runtime,
+    out: Path,
+) -> str:
+    unreadable = len({row["patient"] for row in refused})
+    comparison = runtime.comparison
+    return (
+        f"{table.patient.nunique()} patients, {len(table)} slices, "
+        f"{int((table.tumour_pixels > 0).sum())} with tumour predicted by {model.name} "
+        f"({comparison.runtime}, {comparison.differing_share:.4%} of pixels differ from Keras on "
+        f"{comparison.sample_slices} slices); "
+        + (
+            f"{unreadable} patients could not be read: {out / 'refused.csv'}; "
+            if unreadable
+            else ""
+        )
+        + f"see {out / 'patients.csv'}. Not for clinical use."
+    )
+
+
+def segment(
+    runtime: runtimes.Runtime,
+    patients: dict[str, list[Path]],
+    folder: Path,
+    out: Path,
+    *,
+    post: postprocessing.PostProcessing,
+    overlays: bool,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Read, segment and write every patient; reading and writing overlap with the network.
+
+    Args:
+        patients: the tif files of each patient, below `folder`.
+
+    Returns:
+        Rows of slices.csv, and of refused.csv.
+    """
+    written: list[Future[list[dict[str, Any]]]] = []
+    refused: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(1) as writer:
+        read = _read_ahead(_read_all(patients, folder, runtime.shape))
+        for patient in progress.track(read, total=len(patients), label="predicting"):
+            if patient.scan is None:
+                refused += _faults(patient, runtime.shape)
+                continue
+            mask = postprocessing.segment_scan(
+                runtime.predict, patient.scan.images, post, model_name=runtime.model_name
+            ).mask
+            written.append(writer.submit(_write_patient, patient, mask, out, overlays))
+    return [row for rows in written for row in rows.result()], refused
+
+
+def _patients(folder: Path) -> dict[str, list[Path]]:
+    """Map each patient below a folder to its tif files."""
+    if not folder.is_dir():
+        raise GliaflowError(
+            f"{folder} is not a folder; expected one with <patient>/<patient>_<n>.tif in it"
+        )
+    patients = defaultdict(list)
+    for path in sources.walk_files(folder.resolve()):
+        if path.suffix.lower() in {".tif", ".tiff"}:
+            patients[path.parent.name].append(path)
+    if not patients:
+        raise GliaflowError(f"{folder} contains no tif; expected <patient>/<patient>_<n>.tif in it")
+    return dict(patients)
+
+
+def _model_reference(project: Project, model_file: Path | None) -> ModelReference:
+    """Refer to the model of a file, or to the champion."""
+    if model_file is not None:
+        key = files.sha256(model_file) if model_file.is_file() else ""
+        load = partial(_load, model_files.load_model, model_file)
+        return ModelReference(key, str(model_file), load)
+    registry = open_registry(project)
+    champion = registry.champion()
+    if champion is None:
+        raise GliaflowError(
+            "there is no champion yet; train and judge a model with `gliaflow run`, or give a file "
+            "with --model"
+        )
+    load = partial(registry.load, champion)
+    return ModelReference(champion.digest, f"version {champion.version}", load)
+
+
+def _load(load: Callable[[Any], Any], model: Any) -> Any:
+    native_logs.import_keras()
+    return load(model)
+
+
+def _runtime(
+    project: Project,
+    reference: ModelReference,
+    patients: dict[str, list[Path]],
+    folder: Path,
+    *,
+    exact: bool,
+) -> runtimes.Runtime:
+    """Return the fastest runtime of a model; compare runtimes on these scans if none is cached."""
+    cache = project.local.runtimes / reference.key[:16]
+    if reference.key:
+        cached = runtimes.load_cached(cache, exact=exact, load=reference.load)
+        if cached is not None:
+            return cached
+    model = reference.load()
+    shape = model.inputs[0].shape[1:]
+    sample = _sample(_read_all(patients, folder, shape), shape, model.name)
+    threshold = project.params.evaluate.threshold
+    return runtimes.select(cache, model, sample, threshold=threshold, exact=exact)
+
+
+def _sample(
+    patients: Iterator["ReadPatient"], shape: tuple[int, ...], model_name: str
+) -> np.ndarray:
+    """Return slices to compare runtimes on; a black one if no patient can be read."""
+    scans_read: list[np.ndarray] = []
+    for patient in patients:
+        if patient.scan is not None:
+            images = patient.scan.images
+            scans_read.append(intensity.scale_for_model(model_name, images, images))
+        if sum(map(len, scans_read)) >= SAMPLE_SLICES:
+            break
+    if not scans_read:
+        return np.zeros((1, *shape), np.uint8)
+    return runtimes.sample_slices(scans_read, SAMPLE_SLICES)
+
+
+@dataclass(frozen=True)
+class ReadPatient:
+    """The files of a patient.
+
+    rows: as in the manifest, by slice. scan: None if the patient cannot be predicted.
+    has_masks: (S,) bool, whether a reference mask came with the slice.
+    """
+
+    name: str
+    rows: list[dict[str, Any]]
+    scan: Scan | None
+    has_masks: np.ndarray
+
+
+def _read_all(
+    patients: dict[str, list[Path]], folder: Path, shape: tuple[int, ...]
+) -> Iterator[ReadPatient]:
+    for name, paths in sorted(patients.items()):
+        read = patient_files.read_patient(name, paths, root=folder.resolve(), needs_masks=False)
+        fits = read.scan is not None and read.scan.images.shape[1:] == shape
+        has_masks = np.array([row["mask_file"] is not None for row in read.rows])
+        yield ReadPatient(name, read.rows, read.scan if fits else None, has_masks)
+
+
+def _faults(patient: ReadPatient, shape: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Return rows of refused.csv for a patient that cannot be predicted, one per bad file."""
+    expected = "x".join(map(str, shape)) + " uint8, one image per slice number"
+    rows = []
+    for row in patient.rows:
+        size = tuple(row[key] for key in ("height", "width", "channels"))
+        fault = (
+            row["unreadable"]
+            or (row["misnamed"] and "the name does not match its folder")
+            or (row["file"] is None and "a mask without an image")
+            or ((size != shape or row["dtype"] != "uint8") and
+                f"{'x'.join(map(str, size))} {row['dtype']}")
+            or (row["numbering"] if "twice" in (row["numbering"] or "") else None)
+        )  # fmt: skip
+        if fault:
+            file = row["file"] or row["mask_file"]
+            rows.append(
+                {"patient": patient.name, "file": file, "found": fault, "expected": expected}
+            )
+    return rows or [
+        {"patient": patient.name, "file": "", "found": "slices of different sizes",
+         "expected": expected}
+    ]  # fmt: skip
+
+
+def _read_ahead(patients: Iterator[ReadPatient]) -> Iterator[ReadPatient]:
+    """Pass patients on; read the next one while the caller works on the last."""
+    with ThreadPoolExecutor(1) as reader:
+        pending = reader.submit(next, patients, None)
+        while (patient := pending.result()) is not None:
+            pending = reader.submit(next, patients, None)
+            yield patient
+
+
+def _write_patient(
+    patient: ReadPatient, predicted: np.ndarray, out: Path, with_overlays: bool
+) -> list[dict[str, Any]]:
+    """Write the masks and overlays of a patient; return its rows of slices.csv."""
+    assert patient.scan is not None
+    images, truth = patient.scan.images, patient.scan.masks.astype(bool)
+    mask_folder, overlay_folder = out / patient.name, out / "overlays" / patient.name
+    mask_folder.mkdir(parents=True)
+    if with_overlays:
+        overlay_folder.mkdir(parents=True)
+        to_show = intensity.apply_scale(images, intensity.estimate_scale(images))
+    rows = []
+    for i, row in enumerate(patient.rows):
+        reference = truth[i] if patient.has_masks[i] else None
+        name = scans.file_name(patient.name, row["slice"], is_mask=True)
+        tif = image_files.encode_tif(predicted[i].astype(np.uint8) * 255)
+        (mask_folder / name).write_bytes(tif)
+        if with_overlays:
+            overlay = overlay_images.draw_overlay(to_show[i], predicted[i], reference)
+            path = overlay_folder / f"{patient.name}_{row['slice']}.png"
+            overlay_images.save_png(path, overlay)
+        rows.append(_slice_row(patient.name, row, predicted[i], reference))
+    return rows
+
+
+def _slice_row(
+    patient: str, row: dict[str, Any], predicted: np.ndarray, truth: np.ndarray | None
+) -> dict[str, Any]:
+    return {
+        "patient": patient,
+        "slice": row["slice"],
+        "file": row["file"],
+        "tumour_pixels": int(np.count_nonzero(predicted)),
+        "true_pixels": None if truth is None else int(np.count_nonzero(truth)),
+        "true_positives": None if truth is None else int(np.count_nonzero(predicted & truth)),
+    }
+
+
+def _by_patient(slices: pd.DataFrame, missed_weight: float) -> pd.DataFrame:
+    """Return rows of patients.csv: tumour pixels, and scores if every slice came with a mask."""
+    rows: list[dict[str, Any]] = []
+    for patient, group in slices.groupby("patient"):
+        tumour_pixels = int(group.tumour_pixels.sum())
+        row: dict[str, Any] = {
+            "patient": patient,
+            "slices": len(group),
+            "tumour_slices": int((group.tumour_pixels > 0).sum()),
+            "tumour_pixels": tumour_pixels,
+        }
+        if group.true_pixels.notna().all():
+            true_positives = int(group.true_positives.sum())
+            counts = metrics.Overlap(
+                true_positives=true_positives,
+                false_negatives=int(group.true_pixels.sum()) - true_positives,
+                false_positives=tumour_pixels - true_positives,
+            )
+            row |= {
+                "true_pixels": counts.tumour,
+                "tversky": round(metrics.tversky(counts, missed_weight=missed_weight), 6),
+                "dice": round(metrics.dice(counts), 6),
+            }
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,32 @@
+"""The output of `gliaflow registry --json`. Other programs read it: fields are only added."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.adapters.tracking.registry import CHAMPION, TVERSKY_TAG, Version
+from pipeline.domain.decisions import DecisionRecord
+
+
+def as_json(versions: Sequence[Version], decisions: Sequence[DecisionRecord]) -> dict[str, Any]:
+    """Return the champion's number, the versions and the decisions, newest first.
+
+    Returns:
+        `champion`: None if there is none. `tversky` of a version: `{}` if it carries none.
+    """
+    champion = next((v.version for v in versions if CHAMPION in v.aliases), None)
+    return {
+        "champion": champion,
+        "versions": [_version(version) for version in versions],
+        "decisions": [decision.to_json() for decision in decisions],
+    }
+
+
+def _version(version: Version) -> dict[str, Any]:
+    return {
+        "version": version.version,
+        "aliases": list(version.aliases),
+        "digest": version.digest,
+        "tversky": json.loads(version.tags.get(TVERSKY_TAG, "{}")),
+        "tags": dict(version.tags),
+    }

@@ -1,0 +1,61 @@
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.adapters.scans import image_files
+
+
+def three_channels() -> np.ndarray:
+    """(2, 3, 3) uint8: pre-contrast 10 to 15, FLAIR 20 to 25, post-contrast 30 to 35."""
+    return np.stack([np.arange(6).reshape(2, 3) + tens for tens in (10, 20, 30)], -1).astype("u1")
+
+
+def test_a_tif_keeps_every_pixel_and_pre_contrast_first():
+    decoded = image_files.decode_image(image_files.encode_tif(three_channels()))
+    assert decoded.dtype == np.uint8
+    assert np.array_equal(decoded, three_channels())
+    assert list(decoded[0, 0]) == [10, 20, 30]
+
+
+def test_pre_contrast_is_the_red_channel_of_a_tif(tmp_path):
+    (tmp_path / "slice.tif").write_bytes(image_files.encode_tif(three_channels()))
+    blue_green_red = cv2.imread(str(tmp_path / "slice.tif"), cv2.IMREAD_COLOR)
+    assert list(blue_green_red[0, 0]) == [30, 20, 10]
+
+
+def test_a_mask_keeps_every_pixel():
+    mask = np.array([[0, 255, 0], [255, 255, 0]], np.uint8)
+    decoded = image_files.decode_image(image_files.encode_tif(mask))
+    assert np.array_equal(decoded, mask)
+    assert decoded.shape == (2, 3)
+
+
+def test_sixteen_bits_stay_sixteen_bits():
+    pixels = three_channels().astype(np.uint16) * 1000
+    succeeded, buffer = cv2.imencode(".tif", pixels[..., ::-1])
+    assert succeeded
+    decoded = image_files.decode_image(buffer.tobytes())
+    assert decoded.dtype == np.uint16
+    assert list(decoded[0, 0]) == [10_000, 20_000, 30_000]
+
+
+def test_a_decoded_image_is_contiguous_in_memory():
+    decoded = image_files.decode_image(image_files.encode_tif(three_channels()))
+    assert decoded.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"no image", "it does not decode as an image"),
+        (image_files.encode_tif(three_channels())[:20], "it does not decode as an image"),
+    ],
+)
+def test_content_that_is_no_image_is_an_error_with_the_reason(body, reason):
+    with pytest.raises(ValueError, match=rf"^{reason}$"):
+        image_files.decode_image(body)
+
+
+def test_encoding_twice_gives_the_same_bytes():
+    assert image_files.encode_tif(three_channels()) == image_files.encode_tif(three_channels())

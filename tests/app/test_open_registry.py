@@ -1,0 +1,71 @@
+"""The registry of a project: the real one on an empty database, and its report as JSON."""
+
+import inspect
+import json
+from typing import cast
+
+import pytest
+from fakes import FakeRegistry
+
+from pipeline.adapters.tracking.registry import Registry
+from pipeline.app import registry_report
+from pipeline.app.open_registry import open_registry
+from pipeline.app.publish import Publisher
+
+
+def public_methods(kind: type) -> dict[str, list[str]]:
+    """Map each public method to the names of its parameters."""
+    return {
+        name: list(inspect.signature(method).parameters)
+        for name, method in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_")
+    }
+
+
+def test_the_fake_has_the_methods_and_parameters_of_the_registry():
+    assert public_methods(FakeRegistry) == public_methods(Registry)
+
+
+def test_a_new_database_has_no_versions_no_champion_and_no_decisions(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.root / 'mlflow.db'}")
+    registry = open_registry(project)
+    assert registry.versions() == []
+    assert registry.champion() is None
+    assert registry.decisions() == []
+
+
+@pytest.fixture
+def registry(project) -> FakeRegistry:
+    """Two versions of one model; the first is the champion against the gate."""
+    registry = FakeRegistry()
+    publisher = Publisher(project, cast(Registry, registry))
+    publisher.apply(publisher.decide(publisher.register()))
+    publisher.promote_version(1, override="agreed", by="Ada Roe")
+    return registry
+
+
+def test_the_report_has_stable_fields(registry):
+    report = registry_report.as_json(registry.versions(), registry.decisions())
+    assert list(report) == ["champion", "versions", "decisions"]
+    assert report["champion"] == 1
+    (version,) = report["versions"]
+    assert list(version) == ["version", "aliases", "digest", "tversky", "tags"]
+    assert (version["version"], version["aliases"]) == (1, ["champion"])
+    assert version["digest"] == version["tags"]["gliaflow.digest"]
+    assert {"mean", "low", "high", "patients"} <= set(version["tversky"])
+    last, first = report["decisions"]
+    assert {
+        "verdict", "reasons", "candidate", "champion", "policy", "when", "who",
+    } == set(first)  # fmt: skip
+    assert set(last) == {*first, "override"}
+    assert (last["override"], last["who"]) == ("agreed", "Ada Roe")
+    assert last["candidate"]["digest"] == version["digest"]
+
+
+def test_the_report_is_valid_json(registry):
+    report = registry_report.as_json(registry.versions(), registry.decisions())
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_an_empty_registry_has_an_empty_report():
+    assert registry_report.as_json([], []) == {"champion": None, "versions": [], "decisions": []}
