@@ -45,7 +45,7 @@ test: $(ENV) ## run all tests except the slow ones
 test-all: $(ENV) ## run the slow tests too: servers, workers, kills and restarts
 	@tests/side_by_side
 
-bench: $(ENV) ## measure the speed on this CPU; PyTorch's rows need `.venv/bin/uv pip install torch`
+bench: $(ENV) ## compare speed with PyTorch and the published way; PyTorch's rows need `.venv/bin/uv pip install torch`
 	@python -m bench.cpu
 
 check: $(ENV) ## check format, lint, types, import contracts, and that lock and reference pages are up to date

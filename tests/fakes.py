@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from pipeline.adapters.tracking.registry import CHAMPION, DIGEST_TAG, Version, VersionContents
@@ -13,10 +14,12 @@ class FakeRegistry:
     """The methods of `tracking.registry.Registry`, in memory.
 
     models: version number to the model that `load` returns; tests may replace one.
+    changed: numbers of versions whose files are no longer those that were registered.
     """
 
     def __init__(self) -> None:
         self.models: dict[int, Any] = {}
+        self.changed: set[int] = set()
         self._versions: dict[int, Version] = {}
         self._champion: int | None = None
         self._decisions: list[DecisionRecord] = []
@@ -50,7 +53,13 @@ class FakeRegistry:
         return self.version(number)
 
     def load(self, version: Version) -> Any:
+        self.verify(version)
         return self.models[version.version]
+
+    def verify(self, version: Version) -> Path:
+        if version.version in self.changed:
+            raise GliaflowError(f"the files of version {version.version} were changed")
+        return Path()
 
     def set_champion(self, version: Version) -> None:
         self._champion = self.version(version.version).version

@@ -305,18 +305,18 @@ def test_a_killed_training_resumes_and_ends_with_the_same_bytes(again):
     assert uninterrupted.returncode == 0, uninterrupted.stderr
     names = ("models/resunet.keras", "models/history.csv")
     expected = {name: digest(again / name) for name in names}
-    process = subprocess.Popen(
+    output = ""
+    with subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", "train"],
         cwd=again, env={**checkouts.environment(again), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
-    output = ""
-    for line in process.stdout:
-        output += line
-        if "train: epoch 2" in line:
-            os.killpg(process.pid, signal.SIGKILL)
-            break
-    process.wait(timeout=30)
+    ) as process:  # fmt: skip
+        for line in process.stdout:
+            output += line
+            if "train: epoch 2" in line:
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+        process.wait(timeout=30)
     assert "resumes after" not in output
     time.sleep(1)
     assert not (again / "models/resunet.keras").exists()

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.adapters.checkout import commands, provenance
 from pipeline.adapters.checkout.project import Project
 from pipeline.adapters.model import checkpoints, model_files, predictions, runtimes
-from pipeline.adapters.process import native_logs
+from pipeline.adapters.process import locks, native_logs
 from pipeline.adapters.report import html_page
 from pipeline.adapters.scans import arrays
 from pipeline.adapters.storage import csv_files, files, json_files, stage_tables
@@ -27,6 +27,8 @@ from pipeline.domain.decisions import Candidate, DecisionRecord
 from pipeline.errors import GliaflowError
 from pipeline.params import Evaluate, Gate
 
+BUSY = "another decision is being recorded"
+SECRET = {"register_": {"tracking_uri"}}  # the address may hold a password
 ARTIFACTS = ("manifest", "quarantine", "splits", "history", "scores", "patients", "page")
 
 
@@ -55,22 +57,32 @@ class Publisher:
         """Judge a version that was just registered from the work tree; change nothing.
 
         Returns:
-            The earlier decision on this version, if the policy is the same and the champion
-            has not changed since.
+            The earlier decision on this version, if the policy is the same, the champion has
+            not changed since, and the registered files are still those that were judged.
+
+        Raises:
+            GliaflowError: the registered files are missing or were changed.
         """
         policy = policy_of(self.project.params.gate)
         champion = self.registry.champion()
         earlier = self._same_decision(version, policy, champion)
         if earlier is not None:
+            self.registry.verify(version)
             return earlier
         loads_back, sentence = self._loads_back(version)
         return self._judge(version, champion, policy, loads_back=loads_back, loaded=sentence)
 
     def apply(self, decision: DecisionRecord) -> DecisionRecord:
-        """Move the alias as decided, record the decision, and show it on the report."""
-        if decision not in self.registry.decisions():
-            self._move_and_record(decision)
+        """Move the alias as decided, record the decision, and show it on the report.
+
+        Raises:
+            GliaflowError: the champion has changed since the decision was made.
+        """
         project = self.project
+        with locks.hold(project.local.decision_lock, what=BUSY):
+            if decision not in self.registry.decisions():
+                self._refuse_other_champion(decision)
+                self._move_and_record(decision)
         json_files.write_json(decision_path(project), decision.to_json())
         page = project.path("page")
         if page.exists():
@@ -98,19 +110,21 @@ class Publisher:
         Raises:
             GliaflowError: there is no such version, or it carries no test Tversky.
         """
-        version, champion = self.registry.version(number), self.registry.champion()
+        version = self.registry.version(number)
         policy = policy_of(self.project.params.gate)
         loads_back, sentence = self._gives_probabilities(version)
-        decision = self._judge(
-            version,
-            champion,
-            policy,
-            loads_back=loads_back,
-            loaded=sentence,
-            override=override,
-            by=by,
-        )
-        self._move_and_record(decision)
+        # From the champion before to the record: the next decision begins where this one ends.
+        with locks.hold(self.project.local.decision_lock, what=BUSY):
+            decision = self._judge(
+                version,
+                self.registry.champion(),
+                policy,
+                loads_back=loads_back,
+                loaded=sentence,
+                override=override,
+                by=by,
+            )
+            self._move_and_record(decision)
         return decision
 
     def _judge(
@@ -139,6 +153,16 @@ class Publisher:
             who=by or registry.current_user(),
             override=override,
         )
+
+    def _refuse_other_champion(self, decision: DecisionRecord) -> None:
+        champion = self.registry.champion()
+        number = champion.version if champion else None
+        if number != decision.champion.before:
+            raise GliaflowError(
+                f"the champion changed from version {decision.champion.before or 'none'} to "
+                f"{number or 'none'} while version {decision.candidate.version} was judged; "
+                "nothing was promoted: run the same command again"
+            )
 
     def _move_and_record(self, decision: DecisionRecord) -> None:
         if decision.verdict == "promote":
@@ -170,7 +194,7 @@ class Publisher:
                 manifest=project.path("manifest"),
                 splits=project.path("splits"),
             ),
-            params=_flat(project.params.model_dump(mode="json", by_alias=True)),
+            params=_flat(project.params.model_dump(mode="json", by_alias=True, exclude=SECRET)),
             metrics=_numbers(scores),
             history=csv_files.read_table(project.path("history")),
             manifest=stage_tables.join_splits(rows, project.path("splits")),

@@ -17,7 +17,9 @@ PRE, FLAIR, POST = range(3)
 # The only validation rule that puts slices into quarantine rather than their patient.
 CONFLICT = "conflict"
 
-_NAME = re.compile(r"(?P<patient>.+)_(?P<slice>\d+)(?P<mask>_mask)?\.tiff?", re.IGNORECASE)
+# A slice number has at most five digits: no scanner takes more slices, and a date read as a
+# number would mean millions of missing ones.
+_NAME = re.compile(r"(?P<patient>.+)_(?P<slice>\d{1,5})(?P<mask>_mask)?\.tiff?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,10 @@ class SliceName:
 
 
 def parse_name(name: str) -> SliceName | None:
-    """Parse a file name (without folder); None if it does not follow Kaggle's naming."""
+    """Parse a file name (without folder); None if it does not follow Kaggle's naming.
+
+    A slice number of more than five digits does not.
+    """
     match = _NAME.fullmatch(name)
     if match is None:
         return None

@@ -266,7 +266,7 @@ def _keep_weights(network: keras.Model, config: NetworkConfig, progress: Checkpo
 
 
 def _is_best(config: NetworkConfig, state: schedule.State) -> bool:
-    """Whether an epoch is the best so far, on a schedule that keeps the best one."""
+    """Return whether an epoch is the best so far, on a schedule that keeps the best one."""
     return state.is_best and config.epochs.rules.kind == "plateau"
 
 

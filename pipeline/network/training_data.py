@@ -25,13 +25,15 @@ class SlicePart(NamedTuple):
 
 
 class SliceSource(Protocol):
-    """Slices for training or validation, wherever they are stored.
+    """Slices for training or validation, wherever they are stored."""
 
-    patients: (N,) number of the patient that a slice belongs to. has_tumour: (N,) bool.
-    """
+    @property
+    def patients(self) -> np.ndarray:
+        """(N,) number of the patient that a slice belongs to."""
 
-    patients: np.ndarray
-    has_tumour: np.ndarray
+    @property
+    def has_tumour(self) -> np.ndarray:
+        """(N,) bool."""
 
     def parts(self, chosen: np.ndarray) -> Iterator[SlicePart]:
         """Yield the slices of some steps, part by part and in order.

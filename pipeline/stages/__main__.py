@@ -10,9 +10,10 @@ import inspect
 import os
 import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from pipeline.errors import GliaflowError
 
@@ -81,7 +82,8 @@ def _run(stage: ModuleType, name: str, paths: dict[str, Path]) -> int:
     from pipeline import params
     from pipeline.adapters.checkout import project
 
-    parameters = params.load(paths.pop("params", Path("params.yaml")))
+    params_file = paths.pop("params", Path("params.yaml"))
+    parameters = params.load(params_file)
     accepted = {
         key: value
         for key, value in inspect.signature(stage.run).parameters.items()
@@ -93,11 +95,35 @@ def _run(stage: ModuleType, name: str, paths: dict[str, Path]) -> int:
         keys = _options(set(accepted))
         return _refuse(f"{name}: takes {keys}; wrong or missing: {_options(wrong)}")
     arguments: dict[str, object] = dict(paths)
+    root = project.find_root(Path.cwd())
+    stages = project.read_stages(root)
     if "code" in inspect.signature(stage.run).parameters:
-        root = project.find_root(Path.cwd())
-        arguments["code"] = project.code_digest(root, project.read_stages(root), name)
+        arguments["code"] = project.code_digest(root, stages, name)
     stage.run(parameters, **arguments)
+    _refuse_edited(params.differences(parameters, params.load(params_file)), stages[name])
     return 0
+
+
+def _refuse_edited(changes: list[str], stage: Mapping[str, Any]) -> None:
+    """Fail a stage if a parameter that it depends on was edited while it ran.
+
+    DVC records the parameters after a stage: it would record values that were never used.
+
+    Args:
+        changes: `train.epochs: 8 -> 9`, one per value that changed.
+        stage: its entry in dvc.yaml.
+    """
+    watched = tuple(str(key) for key in stage.get("params", []))
+    relevant = [
+        change
+        for change in changes
+        if any(change.startswith((f"{key}.", f"{key}:")) for key in watched)
+    ]
+    if relevant:
+        raise GliaflowError(
+            f"params.yaml was edited while the stage ran ({', '.join(relevant)}); its outputs are "
+            "of the earlier values and are not recorded: run the same command again"
+        )
 
 
 def _options(keys: set[str]) -> str:

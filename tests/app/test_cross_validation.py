@@ -31,15 +31,14 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def kill_in_fold_2(root: Path) -> None:
     """Run the cross-validation, and kill the command after three epochs of fold 2."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "gliaflow", *COMMAND], cwd=root,
         env=checkouts.environment(root), stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    for line in process.stdout or []:
-        if line.startswith("fold 2: train: epoch 3"):
-            break
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    ) as process:  # fmt: skip
+        for line in process.stdout or []:
+            if line.startswith("fold 2: train: epoch 3"):
+                break
+        os.kill(process.pid, signal.SIGKILL)
 
 
 def await_stage_end(root: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_patient_that_cannot_be_read_is_named_with_file_and_fault(predict, sca
     assert set(refused.expected) == {"32x32x3 uint8, one image per slice number"}
     faults = {(row.file, row.found) for row in refused.itertuples()}
     assert {
-        ("TCGA_CO_03/TCGA_CO_03_2.tif", "image: it does not decode as an image"),
+        ("TCGA_CO_03/TCGA_CO_03_2.tif", "image: it is no TIFF file (it begins with b'no t')"),
         *((f"TCGA_SM_04/TCGA_SM_04_{number}.tif", "16x16x3 uint8") for number in (1, 2, 3)),
         ("TCGA_MI_05/TCGA_AX_01_9.tif", "the name does not match its folder"),
         ("TCGA_OR_06/TCGA_OR_06_3_mask.tif", "a mask without an image"),

@@ -1,6 +1,8 @@
 """Register, decide and promote with a fake registry, a real model and real stage files."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import cast
 
 import finished_run
@@ -38,7 +40,11 @@ def run(publisher: Publisher) -> DecisionRecord:
 
 def train_another_model(project) -> None:
     """Replace the model file by one of other weights and the same masks."""
-    model = finished_run.build_model(is_tumour=True, seed=2)
+    train_another_model_with(project, seed=2)
+
+
+def train_another_model_with(project, *, seed: int) -> None:
+    model = finished_run.build_model(is_tumour=True, seed=seed)
     model_files.save_model(model, project.path("model"))
 
 
@@ -265,3 +271,49 @@ def test_policy_and_post_processing_have_the_values_of_params(project):
     assert (policy.min_tversky, policy.min_tversky_low, policy.min_patients) == (0.6, 0.0, 5)
     post = publish.post_processing(project.params.evaluate)
     assert (post.threshold, post.views, post.keep, post.min_area_px) == (0.5, 1, "all", 0)
+
+
+# nothing is claimed that was not checked
+
+
+def test_an_earlier_decision_is_not_repeated_for_a_model_whose_files_were_changed(
+    publisher, registry
+):
+    decision = run(publisher)
+    registry.changed.add(decision.candidate.version)
+    with pytest.raises(GliaflowError, match="the files of version 1 were changed"):
+        publisher.decide(publisher.register())
+    assert registry.decisions() == [decision]
+
+
+def test_a_decision_is_not_applied_to_a_champion_it_never_saw(publisher, registry, project):
+    first = run(publisher)
+    train_another_model(project)
+    waiting = publisher.decide(publisher.register())
+    train_another_model_with(project, seed=3)
+    latest = run(publisher)
+    with pytest.raises(GliaflowError, match="changed from version 1 to 3"):
+        publisher.apply(waiting)
+    assert registry.champion().version == 3
+    assert registry.decisions() == [latest, first]
+
+
+def test_ten_promotions_at_once_give_one_order_in_which_each_begins_where_the_last_ended(
+    publisher, registry, project
+):
+    run(publisher)
+    train_another_model(project)
+    run(publisher)
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(lambda call: publisher.promote_version(1 + call % 2), range(10)))
+    records = registry.decisions()[::-1]
+    assert len(records) == 12
+    for earlier, later in pairwise(records):
+        assert later.champion.before == earlier.champion.after
+    assert registry.champion().version == records[-1].champion.after
+
+
+def test_the_address_of_mlflow_is_no_parameter_of_the_run(publisher, monkeypatch):
+    contents = publisher._contents()
+    assert "register.experiment" in contents.params
+    assert not any("tracking_uri" in name for name in contents.params)

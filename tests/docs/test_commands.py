@@ -37,7 +37,6 @@ COMMANDS = [
     "dvc metrics show",
     "dvc repro",
     "gliaflow promote 1",
-    'gliaflow promote 1 --override "agreed on 12 May" --by "Dr Ada Roe"',
     "gliaflow predict ~/new-scans --out masks",
     "gliaflow cross-validate --folds 3 --first 1",
     "gliaflow leakage --folds 3 --first 1",

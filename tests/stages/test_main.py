@@ -163,3 +163,30 @@ def test_the_module_ends_with_the_exit_code():
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 2
     assert "there is no stage nonsense" in done.stderr
+
+
+def edit(checkout: Path, before: str, after: str) -> None:
+    path = checkout / "params.yaml"
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+
+
+def test_a_parameter_that_is_edited_while_its_stage_runs_fails_the_stage(checkout, use, capsys):
+    use(lambda params: edit(checkout, "salt: glia-1534", "salt: other"))
+    assert stages.main(["split"]) == 1
+    assert "params.yaml was edited while the stage ran (split.salt: glia-1534 -> other)" in (
+        capsys.readouterr().err
+    )
+
+
+def test_an_edit_of_what_a_stage_does_not_depend_on_is_no_error(checkout, use):
+    use(lambda params: edit(checkout, "poll_seconds: 60", "poll_seconds: 61"))
+    assert stages.main(["split"]) == 0
+
+
+def test_a_parameter_named_by_itself_counts_and_its_neighbours_do_not(checkout, use):
+    use(lambda params: edit(checkout, "min_patients: 10", "min_patients: 11"))
+    assert stages.main(["ingest"]) == 0
+    use(lambda params: edit(checkout, "height_px: 256", "height_px: 512"))
+    assert stages.main(["ingest"]) == 1

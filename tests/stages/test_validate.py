@@ -74,11 +74,11 @@ PLANE = "one channel, of the image's height and width"
 KINDS = {
     "unreadable image": Broken(
         "BAD_AX_01", put_bytes("2.tif", b"no image"), "unreadable", "2.tif",
-        "image: it does not decode as an image", DECODES,
+        "image: it is no TIFF file (it begins with b'no i')", DECODES,
     ),
     "unreadable mask": Broken(
         "BAD_AX_02", put_bytes("2_mask.tif", b"no image"), "unreadable", "2_mask.tif",
-        "mask: it does not decode as an image", DECODES,
+        "mask: it is no TIFF file (it begins with b'no i')", DECODES,
     ),
     "empty image": Broken(
         "BAD_AX_03", put_bytes("2.tif", b""), "unreadable", "2.tif",

@@ -34,6 +34,21 @@ class LocalPaths:
         return self.folder / "registry.lock"
 
     @property
+    def decision_lock(self) -> Path:
+        """Held while a decision moves the champion and is recorded."""
+        return self.folder / "decision.lock"
+
+    @property
+    def login(self) -> Path:
+        """User name and password of the local stack; mode 600."""
+        return self.folder / "stack" / "login.json"
+
+    @property
+    def stack_environment(self) -> Path:
+        """Variables that a shell sources to talk to the local stack; mode 600."""
+        return self.folder / "stack" / "environment"
+
+    @property
     def inbox(self) -> Path:
         """State of the inbox between checks."""
         return self.folder / "inbox"

@@ -5,20 +5,31 @@ H x W pixels, C channels. Does not know patients or masks.
 
 import numpy as np
 
+from pipeline.domain.tiff import read_structure
+
+MAX_SIDE_PX = 4096  # the largest size that params.yaml allows; checked before pixels are decoded
+
 
 def decode_image(content: bytes) -> np.ndarray:
-    """Decode a tif, or another image, without converting it.
+    """Decode a tif of one page, without converting it.
 
     Returns:
         (H, W) or (H, W, C) in the file's own type; three channels are in RGB order.
 
     Raises:
-        ValueError: the content is empty or does not decode; says which.
+        ValueError: the content is empty, no TIFF, of several pages, larger than `MAX_SIDE_PX`,
+            or does not decode; says which.
     """
     import cv2
 
     if not content:
         raise ValueError("the file is empty")
+    structure = read_structure(content)
+    if structure.pages != 1:
+        raise ValueError(f"it has {structure.pages} pages; expected one")
+    if max(structure.width, structure.height) > MAX_SIDE_PX:
+        size = f"{structure.width}x{structure.height}"
+        raise ValueError(f"it claims {size} px; expected at most {MAX_SIDE_PX} px a side")
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:  # a header that claims an absurd size

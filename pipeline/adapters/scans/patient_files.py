@@ -89,7 +89,7 @@ def merge_batches(
         differing = sorted(
             name
             for name, path in later.items()
-            if name in current and path.read_bytes() != current[name].read_bytes()
+            if name in current and not _have_same_bytes(path, current[name])
         )
         if differing and not _is_fit(patient, list(current.values()), root, plane):
             current = later

@@ -26,8 +26,16 @@ def cache_key(versions: list[list[Path]], *, root: Path, shaping: list[Any]) -> 
         root: folder that their names are relative to.
         shaping: whatever else counts, such as code and library versions; JSON values.
     """
-    named = [[(str(p.relative_to(root)), files.sha256(p)) for p in paths] for paths in versions]
+    named = [[(str(p.relative_to(root)), _digest(p)) for p in paths] for paths in versions]
     return hashlib.sha256(json.dumps([shaping, named]).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file; other text for one that may not be read."""
+    try:
+        return files.sha256(path)
+    except PermissionError:
+        return "may not be read"
 
 
 def store(

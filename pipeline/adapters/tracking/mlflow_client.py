@@ -1,18 +1,77 @@
 """Calls to the MLflow client that the training log and the registry share."""
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from pipeline.adapters.storage import private_files
+from pipeline.errors import GliaflowError
 from pipeline.params import Register
 
 TRAINING_TAG = "gliaflow.training"
+SQLITE = "sqlite:///"
+RUNS_PER_PAGE = 1000
+# With MLflow's own settings a server that is gone is given up after four minutes.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
-def tracking_uri(section: Register) -> str:
-    """Return the address of MLflow: `MLFLOW_TRACKING_URI`, else that of params.yaml."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or section.tracking_uri
+def tracking_uri(section: Register, root: Path) -> str:
+    """Return the address of MLflow: `MLFLOW_TRACKING_URI`, else that of params.yaml.
+
+    Args:
+        root: folder that a relative SQLite path is relative to. Elsewhere it would mean another
+            file, and a new, empty registry.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or section.tracking_uri
+    path = sqlite_path(uri)
+    return f"{SQLITE}{root / path}" if path is not None else uri
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Return the file of a SQLite address, or None for another address."""
+    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
+def prepare(uri: str) -> None:
+    """Get ready to talk to MLflow: limit waiting, and check a SQLite file.
+
+    A new SQLite file is created with mode 600.
+
+    Raises:
+        GliaflowError: the SQLite file is a folder, damaged, or may not be written.
+    """
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
+    path = sqlite_path(uri)
+    if path is not None:
+        _check_sqlite(path)
+
+
+def _check_sqlite(path: Path) -> None:
+    hint = "move it away, and restore it from a backup"
+    if path.is_dir():
+        raise GliaflowError(f"{path} is a folder; expected MLflow's SQLite database: {hint}")
+    try:
+        private_files.touch_private(path)
+        with path.open("rb") as stream:
+            header = stream.read(16)
+        if header and header != b"SQLite format 3\0":
+            raise GliaflowError(f"{path} is not a SQLite database; expected MLflow's: {hint}")
+        if not os.access(path, os.W_OK):
+            raise GliaflowError(f"{path} may not be written; change its permissions")
+        with sqlite3.connect(path, timeout=10) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master")
+        connection.close()
+    except sqlite3.DatabaseError as error:
+        raise GliaflowError(f"{path} is damaged ({error}); {hint}") from error
+    except OSError as error:
+        raise GliaflowError(
+            f"{path} cannot be opened ({error.strerror}); expected a file that may be read and "
+            "written, in a folder that exists"
+        ) from error
 
 
 def log_epochs(client: Any, run_id: str, rows: Iterable[Mapping[Any, Any]]) -> None:
@@ -49,3 +108,21 @@ def find_run(client: Any, experiment: str, tag: str, value: str) -> Any:
         [experiment_id(client, experiment)], f"tags.`{tag}` = '{value}'", max_results=1
     )
     return runs[0] if runs else None
+
+
+def all_runs(client: Any, experiment: str, *, order_by: str) -> list[Any]:
+    """Return every run of an experiment, page by page.
+
+    Args:
+        experiment: its id.
+    """
+    runs: list[Any] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [experiment], order_by=[order_by], max_results=RUNS_PER_PAGE, page_token=token
+        )
+        runs += page
+        token = page.token
+        if not token:
+            return runs

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pipeline.adapters.process import locks
+from pipeline.adapters.storage import files
 from pipeline.adapters.tracking import mlflow_client
+from pipeline.domain import lineage
 from pipeline.domain.decisions import DecisionRecord, Score
 from pipeline.domain.lineage import Lineage
+from pipeline.domain.redaction import redact
 from pipeline.errors import GliaflowError
 from pipeline.params import Register
 
@@ -30,6 +33,8 @@ CHAMPION = "champion"
 DIGEST_TAG = "gliaflow.digest"
 DECISION_TAG = "gliaflow.decision"
 TVERSKY_TAG = "gliaflow.test_tversky"
+FILES_TAG = "gliaflow.model_files"
+WRITTEN_BY_DOWNLOADS = "registered_model_meta"  # MLflow adds it to a folder it hands out
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,13 @@ class Registry:
 
     Args:
         section: `register` of params.yaml.
-        root: of the checkout.
-        lock: held while a version is registered.
+        root: folder that a relative SQLite path is relative to.
+        lock: held while a version is registered. A file beside it remembers which SQLite
+            database was used, so that one that went missing is not replaced by an empty one.
+
+    Raises:
+        GliaflowError: the SQLite database is damaged, may not be written, or was there before
+            and is gone.
     """
 
     def __init__(self, section: Register, root: Path, *, lock: Path):
@@ -104,8 +114,10 @@ class Registry:
 
         self._name = section.model
         self._experiment = section.experiment
-        self._uri = mlflow_client.tracking_uri(section)
+        self._uri = mlflow_client.tracking_uri(section, root)
         self._lock = lock
+        _refuse_missing(mlflow_client.sqlite_path(self._uri), lock.with_name("registry.path"))
+        mlflow_client.prepare(self._uri)
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # it logs the tables it creates
         mlflow.set_tracking_uri(self._uri)
         self._client = mlflow.MlflowClient(self._uri)
@@ -173,11 +185,53 @@ class Registry:
         return registered
 
     def load(self, version: Version) -> "keras.Model":
-        """Load the model of a version, as any user of MLflow would."""
+        """Load the model of a version, after its files were verified.
+
+        Raises:
+            GliaflowError: see `verify`.
+        """
         import mlflow
 
+        folder = self.verify(version)
         with self._as_gliaflow_errors():
-            return mlflow.keras.load_model(f"models:/{self._name}/{version.version}")
+            return mlflow.keras.load_model(str(folder))
+
+    def verify(self, version: Version) -> Path:
+        """Compare the files of a registered model with the digest it was registered with.
+
+        Returns:
+            The folder of the verified files on this machine.
+
+        Raises:
+            GliaflowError: files are missing or were changed, or the version carries no digest.
+        """
+        expected = version.tags.get(FILES_TAG)
+        if not expected:
+            raise GliaflowError(
+                f"version {version.version} carries no digest of its files; expected one that "
+                "this release registered: register the model again with `gliaflow run`"
+            )
+        folder = self._download(f"models:/{self._name}/{version.version}", str(version.version))
+        if _files_digest(folder) != expected:
+            raise GliaflowError(
+                f"the model files of version {version.version} in {folder} are not those that were "
+                "registered; nothing was loaded: restore them from a backup, or promote another "
+                "version"
+            )
+        return folder
+
+    def _download(self, uri: str, name: str) -> Path:
+        """Return a local folder with the files of a model; for a local store it is the store."""
+        import mlflow
+
+        try:
+            with self._as_gliaflow_errors():
+                return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+        except OSError as error:
+            raise GliaflowError(
+                f"the model files of version {name} are missing ({error}); restore them from a "
+                "backup, or promote another version"
+            ) from error
 
     def set_champion(self, version: Version) -> None:
         """Move the alias `champion` to a version."""
@@ -194,8 +248,8 @@ class Registry:
             experiment = self._client.get_experiment_by_name(self._decisions_name)
             if experiment is None:
                 return []
-            runs = self._client.search_runs(
-                [experiment.experiment_id], order_by=["attributes.start_time DESC"]
+            runs = mlflow_client.all_runs(
+                self._client, experiment.experiment_id, order_by="attributes.start_time DESC"
             )
         return [_decision(run) for run in runs]
 
@@ -286,6 +340,7 @@ class Registry:
             model_id=logged.model_id,
             tags={
                 DIGEST_TAG: contents.lineage.digest,
+                FILES_TAG: _files_digest(self._download(logged.model_uri, "just logged")),
                 **{f"gliaflow.{k}": v for k, v in asdict(contents.lineage).items()},
                 **contents.tags,
             },
@@ -301,10 +356,33 @@ class Registry:
             yield
         except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
             raise GliaflowError(
-                f"MLflow at {_without_password(self._uri)} refused: "
-                f"{' '.join(str(error).split())[:300]}; check that it runs and "
-                "register.tracking_uri in params.yaml (or MLFLOW_TRACKING_URI)"
-            ) from error
+                redact(
+                    f"MLflow at {self._uri} refused: {' '.join(str(error).split())[:300]}; check "
+                    "that it runs and register.tracking_uri in params.yaml (or MLFLOW_TRACKING_URI)"
+                )
+            ) from None  # the cause may hold a password
+
+
+def _refuse_missing(database: Path | None, record: Path) -> None:
+    """Remember the SQLite database in use; refuse one that was there before and is gone."""
+    if database is None:
+        return
+    if not database.exists() and record.exists() and record.read_text() == str(database):
+        raise GliaflowError(
+            f"the registry {database} was there before and is gone; restore it from a backup, or "
+            f"delete {record} to start with an empty one"
+        )
+    files.write_text(record, str(database))
+
+
+def _files_digest(folder: Path) -> str:
+    """Digest of the names and contents of all files of a registered model."""
+    names = {
+        path.relative_to(folder).as_posix(): files.sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != WRITTEN_BY_DOWNLOADS
+    }
+    return lineage.digest_of_mapping(names)
 
 
 def _decision(run: Any) -> DecisionRecord:
@@ -336,12 +414,6 @@ def _requirements() -> list[str]:
     from importlib.metadata import version
 
     return [f"{name}=={version(name)}" for name in ("keras", "numpy", "tensorflow")]
-
-
-def _without_password(uri: str) -> str:
-    """Remove user name and password from a URI."""
-    scheme, mark, rest = uri.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
 
 
 def current_user() -> str:

@@ -10,10 +10,12 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.adapters.process import processes
 from pipeline.adapters.tracking import mlflow_client
+from pipeline.domain.redaction import redact
 from pipeline.params import Register
 
 PROCESS_TAG = "gliaflow.process"
@@ -81,7 +83,9 @@ def _open(section: Register, digest: str) -> _MlflowLog | _NoLog:
         from mlflow import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # it logs the tables it creates
-        client = MlflowClient(mlflow_client.tracking_uri(section))
+        uri = mlflow_client.tracking_uri(section, Path.cwd())  # DVC runs stages in the root
+        mlflow_client.prepare(uri)
+        client = MlflowClient(uri)
         experiment = mlflow_client.experiment_id(client, section.experiment)
         _end_killed_runs(client, experiment)
         tag = mlflow_client.TRAINING_TAG
@@ -111,7 +115,7 @@ def _this_process() -> str:
 
 def _warn(error: Exception) -> None:
     print(
-        f"train: MLflow does not accept the curves ({' '.join(str(error).split())[:200]}); "
+        f"train: MLflow does not accept the curves ({redact(' '.join(str(error).split())[:200])}); "
         "training continues, and history.csv keeps them",
         file=sys.stderr,
     )

@@ -1,3 +1,5 @@
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -30,6 +32,24 @@ def test_a_mask_keeps_every_pixel():
     assert decoded.shape == (2, 3)
 
 
+def jpeg() -> bytes:
+    succeeded, buffer = cv2.imencode(".jpg", three_channels())
+    assert succeeded
+    return buffer.tobytes()
+
+
+def two_pages() -> bytes:
+    succeeded, buffer = cv2.imencodemulti(".tif", [three_channels(), three_channels()])
+    assert succeeded
+    return buffer.tobytes()
+
+
+def of_size(side: int) -> bytes:
+    """A tif whose directory claims side x side pixels; there are none."""
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, side) for tag in (256, 257))
+    return b"II*\0" + struct.pack("<IH", 8, 2) + entries + struct.pack("<I", 0)
+
+
 def test_sixteen_bits_stay_sixteen_bits():
     pixels = three_channels().astype(np.uint16) * 1000
     succeeded, buffer = cv2.imencode(".tif", pixels[..., ::-1])
@@ -48,8 +68,11 @@ def test_a_decoded_image_is_contiguous_in_memory():
     ("body", "reason"),
     [
         (b"", "the file is empty"),
-        (b"no image", "it does not decode as an image"),
-        (image_files.encode_tif(three_channels())[:20], "it does not decode as an image"),
+        (b"no image", r"it is no TIFF file \(it begins with b'no i'\)"),
+        (image_files.encode_tif(three_channels())[:20], "its TIFF directory is cut off"),
+        (jpeg(), r"it is no TIFF file \(it begins with .*\)"),
+        (two_pages(), "it has 2 pages; expected one"),
+        (of_size(60_000), "it claims 60000x60000 px; expected at most 4096 px a side"),
     ],
 )
 def test_content_that_is_no_image_is_an_error_with_the_reason(body, reason):

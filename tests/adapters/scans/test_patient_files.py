@@ -132,9 +132,9 @@ def test_numbers_from_zero_are_valid(tmp_path):
 @pytest.mark.parametrize(
     ("name", "body", "reason"),
     [
-        ("2.tif", b"no image", "image: it does not decode as an image"),
+        ("2.tif", b"no image", "image: it is no TIFF file (it begins with b'no i')"),
         ("2.tif", b"", "image: the file is empty"),
-        ("2_mask.tif", b"no image", "mask: it does not decode as an image"),
+        ("2_mask.tif", b"no image", "mask: it is no TIFF file (it begins with b'no i')"),
         ("2_mask.tif", b"", "mask: the file is empty"),
     ],
 )
@@ -151,7 +151,7 @@ def test_a_file_that_does_not_decode_is_reported_without_facts(folder, name, bod
 def test_half_an_image_is_unreadable(folder):
     path = folder / f"{P}_2.tif"
     path.write_bytes(path.read_bytes()[:1500])
-    assert row_of(folder, 2)["unreadable"] == "image: it does not decode as an image"
+    assert row_of(folder, 2)["unreadable"] == "image: its TIFF directory is cut off"
 
 
 @pytest.mark.parametrize(("kind", "name"), [("image", f"{P}_2.tif"), ("mask", f"{P}_2_mask.tif")])
@@ -176,7 +176,7 @@ def test_a_broken_image_and_a_broken_mask_are_both_reported(folder):
     (folder / f"{P}_2.tif").write_bytes(b"")
     (folder / f"{P}_2_mask.tif").write_bytes(b"no image")
     assert row_of(folder, 2)["unreadable"] == (
-        "image: the file is empty; mask: it does not decode as an image"
+        "image: the file is empty; mask: it is no TIFF file (it begins with b'no i')"
     )
 
 

@@ -249,7 +249,9 @@ def test_an_unreachable_server_is_an_error_without_its_password(
 ):
     section = unreachable("somebody:secret@")
     opened = Registry(section, tmp_path, lock=tmp_path / "lock")
-    with pytest.raises(GliaflowError, match=r"^MLflow at http://127.0.0.1:\d+ refused") as refused:
+    with pytest.raises(
+        GliaflowError, match=r"^MLflow at http://\*\*\*@127.0.0.1:\d+ refused"
+    ) as refused:
         action(opened)
     assert "register.tracking_uri in params.yaml" in str(refused.value)
 
@@ -260,3 +262,70 @@ def test_the_user_is_the_one_in_the_environment_or_the_account(monkeypatch):
     monkeypatch.delenv("GLIAFLOW_USER")
     monkeypatch.setenv("LOGNAME", "account")
     assert registry.current_user() == "account"
+
+
+# verify
+
+
+@pytest.fixture
+def weights_file(published) -> Iterator[Path]:
+    """The file with the weights of the registered model; put back afterwards."""
+    (path,) = published.registry.verify(published.version).rglob("*.keras")
+    content = path.read_bytes()
+    yield path
+    path.write_bytes(content)
+
+
+def test_one_flipped_byte_of_the_registered_model_is_noticed_before_it_loads(
+    published, weights_file
+):
+    content = bytearray(weights_file.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights_file.write_bytes(content)
+    with pytest.raises(GliaflowError, match=r"version 1 in .* are not those that were registered"):
+        published.registry.load(published.version)
+
+
+def test_another_valid_model_in_its_place_is_noticed(published, weights_file):
+    keras.utils.set_random_seed(4)
+    resunet.build(image_size=16, filters=(2, 2, 2, 2, 2), height=16, width=16).save(weights_file)
+    with pytest.raises(GliaflowError, match="are not those that were registered"):
+        published.registry.load(published.version)
+
+
+def test_a_model_whose_file_is_gone_is_not_loaded(published, weights_file):
+    weights_file.unlink()
+    with pytest.raises(GliaflowError, match="are not those that were registered"):
+        published.registry.load(published.version)
+
+
+def test_a_version_without_a_digest_of_its_files_is_not_loaded(published):
+    tags = {k: v for k, v in published.version.tags.items() if k != registry.FILES_TAG}
+    bare = Version(1, (), tags, published.version.run_id)
+    with pytest.raises(GliaflowError, match="version 1 carries no digest of its files"):
+        published.registry.load(bare)
+
+
+# the database
+
+
+def test_a_database_that_went_missing_is_not_replaced_by_an_empty_one(
+    section, tmp_path, monkeypatch
+):
+    database = tmp_path / "went" / "mlflow.db"
+    database.parent.mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    Registry(section, tmp_path, lock=tmp_path / "went.lock")
+    database.unlink()
+    with pytest.raises(GliaflowError, match="was there before and is gone"):
+        Registry(section, tmp_path, lock=tmp_path / "went.lock")
+    assert not database.exists()
+    (tmp_path / "registry.path").unlink()
+    assert Registry(section, tmp_path, lock=tmp_path / "went.lock").versions() == []
+
+
+def test_no_more_than_a_page_of_decisions_is_no_limit(opened, monkeypatch):
+    monkeypatch.setattr(mlflow_client, "RUNS_PER_PAGE", 2)
+    for version in range(1, 6):
+        opened.record_decision(record(version))
+    assert [one.candidate.version for one in opened.decisions()] == [5, 4, 3, 2, 1]
