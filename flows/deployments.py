@@ -11,7 +11,7 @@ from typing import Any, cast
 from prefect import Flow
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import (
     ConcurrencyLimitConfig,
     ConcurrencyLimitStrategy,
@@ -38,11 +38,23 @@ BEGUN = {f"{EVENT}.{state}" for state in ("Running", "AwaitingConcurrencySlot")}
 # is detected within two.
 SECONDS_WITHOUT_HEARTBEAT = 100
 SECONDS_TO_BEGIN = 60
+# What a worker runs is fixed here: no request can set its command, environment or folder. With
+# Prefect's own template whoever creates a flow run chooses the command.
+JOB_TEMPLATE: dict[str, Any] = {
+    "job_configuration": {
+        "command": None,
+        "env": {},
+        "labels": {},
+        "name": None,
+        # A flow that prints through its worker's pipe dies with the worker, at its next line.
+        # The server stores the logs either way.
+        "stream_output": False,
+        "working_dir": None,
+    },
+    "variables": {"type": "object", "properties": {}, "additionalProperties": False},
+}
 DEPLOYMENT: dict[str, Any] = {
     "work_pool_name": POOL,
-    # A flow that prints through its worker's pipe dies with the worker, at its next line.
-    # The server stores the logs either way.
-    "job_variables": {"stream_output": False},
     "build": False,
     "push": False,
     "print_next_steps": False,
@@ -56,7 +68,7 @@ def apply(root: Path) -> None:
     Args:
         root: of the checkout that the flows work in.
     """
-    _create_pool()
+    _apply_pool()
     parameters = {"root": str(root)}
     _from_checkout(retrain, root, "flows/retrain.py:retrain").deploy(
         name="lgg",
@@ -78,12 +90,14 @@ def apply(root: Path) -> None:
     _apply_rule_for_orphans()
 
 
-def _create_pool() -> None:
+def _apply_pool() -> None:
+    """Create the work pool, or give an existing one the fixed job template."""
+    pool = WorkPoolCreate(name=POOL, type="process", base_job_template=JOB_TEMPLATE)
     with get_client(sync_client=True) as client:
         try:
-            client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+            client.create_work_pool(pool)
         except ObjectAlreadyExists:
-            return
+            client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=JOB_TEMPLATE))
 
 
 def _from_checkout(flow: Flow[..., Any], root: Path, entrypoint: str) -> Flow[..., Any]:

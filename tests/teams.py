@@ -1,5 +1,6 @@
 """A checkout with its local stack, for tests against real servers, workers and processes."""
 
+import base64
 import csv
 import json
 import os
@@ -86,7 +87,7 @@ class Team:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.prefect}/api/{path}",
             data=json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json", **self.login(), **self.csrf_token()},
         )
         for _ in range(TRIES):
             try:
@@ -97,6 +98,20 @@ class Team:
                     raise
                 time.sleep(1)
         pytest.fail(f"the server was busy {TRIES} times: {path}")
+
+    def login(self) -> dict[str, str]:
+        """Return the header that carries the stack's login."""
+        login = json.loads((self.root / ".local/stack/login.json").read_text())
+        words = f"{login['user']}:{login['password']}".encode()
+        return {"Authorization": f"Basic {base64.b64encode(words).decode()}"}
+
+    def csrf_token(self) -> dict[str, str]:
+        """Return the headers that a change of the server needs."""
+        url = f"http://127.0.0.1:{self.prefect}/api/csrf-token?client=tests"
+        request = urllib.request.Request(url, headers=self.login())
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            token = json.loads(answer.read())["token"]
+        return {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"}
 
     def retrainings(self) -> list[dict[str, Any]]:
         """Return the runs of `retrain`, oldest first."""

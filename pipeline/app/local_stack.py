@@ -19,7 +19,9 @@ from pathlib import Path
 from pipeline import telemetry
 from pipeline.adapters.checkout.project import Project
 from pipeline.adapters.process import processes
-from pipeline.adapters.storage import json_files
+from pipeline.adapters.storage import json_files, private_files
+from pipeline.adapters.tracking.mlflow_client import tracking_uri
+from pipeline.app import stack_login
 from pipeline.errors import GliaflowError
 
 HOST = "127.0.0.1"
@@ -59,6 +61,7 @@ class LocalStack:
         self._folder = project.local.stack
         self._prefect = f"http://{HOST}:{prefect_port}"
         self._mlflow = f"http://{HOST}:{mlflow_port}"
+        self._prefect_port = prefect_port
         self._server, self._tracking, self._worker = self._parts(prefect_port, mlflow_port)
 
     def up(self) -> None:
@@ -68,7 +71,9 @@ class LocalStack:
             GliaflowError: a port is in use, or a process does not start. Those that were
                 started keep running until `down`.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        private_files.make_private_folder(self._project.local.folder)
+        private_files.make_private_folder(self._folder)
+        self._write_secrets()
         inbox = self._project.params.watch.source
         if "://" not in inbox:
             (self._project.root / Path(inbox).expanduser()).mkdir(parents=True, exist_ok=True)
@@ -81,7 +86,9 @@ class LocalStack:
         self._say(
             f"\nPrefect   {self._prefect}\nMLflow    {self._mlflow}\n"
             f"inbox     {inbox}: drop <batch>/<patient>/*.tif there; `gliaflow inbox` shows it\n"
-            f"by hand   PREFECT_API_URL={self._prefect}/api prefect deployment run retrain/lgg\n"
+            f"login     user {self._login().user}; the password is in {self._relative(self._project.local.login)}\n"
+            f"by hand   source {self._relative(self._project.local.stack_environment)} && "
+            "prefect deployment run retrain/lgg\n"
             "end       make down"
         )
 
@@ -102,15 +109,24 @@ class LocalStack:
         return ended
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of a process that talks to this stack."""
+        """Return the environment of the processes of this stack. It holds the login."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
         bin_folder = str(Path(sys.executable).parent)
+        login = self._login()
+        origins = f"{self._prefect},http://localhost:{self._prefect_port}"
+        root = self._project.root
         return {
             **inherited,
             **telemetry.SILENT,
             "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
             "PREFECT_HOME": str(self._project.local.prefect_home),
-            "PREFECT_API_URL": f"{self._prefect}/api",
+            **self._client_environment(),
+            "PREFECT_SERVER_API_AUTH_STRING": login.prefect_auth,
+            "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins,
+            "MLFLOW_BACKEND_STORE_URI": tracking_uri(self._project.params.register_, root),
+            "MLFLOW_AUTH_CONFIG_PATH": str(self._folder / "mlflow-auth.ini"),
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": login.session_key,
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # saves four unused processes
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
@@ -118,12 +134,42 @@ class LocalStack:
             ),
         }
 
+    def _client_environment(self) -> dict[str, str]:
+        """Variables with which `prefect` and `mlflow` talk to this stack. They hold the login."""
+        login = self._login()
+        return {
+            "PREFECT_API_URL": f"{self._prefect}/api",
+            "PREFECT_API_AUTH_STRING": login.prefect_auth,
+            "MLFLOW_TRACKING_USERNAME": login.user,
+            "MLFLOW_TRACKING_PASSWORD": login.password,
+        }
+
+    def _write_secrets(self) -> None:
+        """Write what MLflow reads its login from, and what a shell sources; both of mode 600."""
+        login, database = self._login(), self._folder / "mlflow-auth.db"
+        private_files.touch_private(database)
+        private_files.write_private(
+            self._folder / "mlflow-auth.ini",
+            "[mlflow]\n"
+            "default_permission = NO_PERMISSIONS\n"
+            f"database_uri = sqlite:///{database}\n"
+            f"admin_username = {login.user}\n"
+            f"admin_password = {login.password}\n"
+            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n",
+        )
+        stack_login.write_environment(self._project.local, self._client_environment())
+
+    def _login(self) -> stack_login.Login:
+        return stack_login.load_or_create(self._project.local)
+
+    def _relative(self, path: Path) -> Path:
+        return path.relative_to(self._project.root)
+
     def _parts(self, prefect_port: int, mlflow_port: int) -> tuple[Part, Part, Part]:
         python = (sys.executable, "-m")
-        store = self._project.params.register_.tracking_uri
         address = ("--host", HOST, "--port")
         # People only browse this server. One worker starts four times as fast as the usual four.
-        mlflow = (*python, "mlflow", "server", "--workers", "1", "--backend-store-uri", store)
+        mlflow = (*python, "mlflow", "server", "--workers", "1", "--app-name", "basic-auth")
         worker = ("prefect", "worker", "start", "--pool", "gliaflow", "--type", "process")
         return (
             Part(
@@ -152,6 +198,7 @@ class LocalStack:
                 f"port {part.port} of {HOST} is in use by another program, and {part.name} needs "
                 f"it: end that program, or run `make up {part.option}={part.port + 1}`"
             )
+        private_files.touch_private(self._log(part))
         with self._log(part).open("ab") as log:
             process = subprocess.Popen(
                 part.command,
@@ -161,6 +208,7 @@ class LocalStack:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=private_files.UMASK,
             )
         identity = processes.process_identity(process.pid) or ""
         self._save({**self._running(), part.name: identity})

@@ -11,15 +11,19 @@ from pipeline.adapters.storage import private_files
 from pipeline.errors import GliaflowError
 
 USER = "gliaflow"
-PASSWORD_BYTES = 24
+RANDOM_BYTES = 24
 
 
 @dataclass(frozen=True)
 class Login:
-    """User name and password for the pages of Prefect and MLflow."""
+    """User name and password for the pages of Prefect and MLflow.
+
+    session_key: signs the sessions of MLflow's pages.
+    """
 
     user: str
     password: str
+    session_key: str
 
     @property
     def prefect_auth(self) -> str:
@@ -36,11 +40,12 @@ def load_or_create(local: LocalPaths) -> Login:
     if not path.exists():
         private_files.make_private_folder(local.folder)
         private_files.make_private_folder(path.parent)
-        password = secrets.token_urlsafe(PASSWORD_BYTES)
-        private_files.write_private(path, json.dumps({"user": USER, "password": password}))
+        password, key = (secrets.token_urlsafe(RANDOM_BYTES) for _ in range(2))
+        values = {"user": USER, "password": password, "session_key": key}
+        private_files.write_private(path, json.dumps(values, indent=2) + "\n")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        login = Login(str(values["user"]), str(values["password"]))
+        login = Login(*(str(values[name]) for name in ("user", "password", "session_key")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise GliaflowError(
             f"{path} holds no login ({type(error).__name__}); run `make down`, delete it, and run "

@@ -45,7 +45,7 @@ COMMANDS = [
     "cp -r ~/new-scans/. inbox/june/",
     "touch inbox/june/COMPLETE",
     "gliaflow inbox",
-    "PREFECT_API_URL=http://127.0.0.1:4200/api prefect deployment run retrain/lgg",
+    "source .local/stack/environment && prefect deployment run retrain/lgg",
     "make down",
     "gliaflow use lgg --source ~/Downloads/archive.zip",
     "gliaflow use lgg --source ~/scans",
