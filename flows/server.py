@@ -19,6 +19,8 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from pipeline.adapters.process import parent_watch
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -81,13 +83,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.server")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=4200)
+    parser.add_argument("--quiet", action="store_true", help="log errors only")
     options = parser.parse_args()
+    parent_watch.end_with_parent()
     import uvicorn
     from prefect.server.api.server import create_app
 
     collect_beside()
+    level = "error" if options.quiet else "info"
     app = OnlyLocal(create_app(final=True), host=options.host, port=options.port)
-    uvicorn.run(app, host=options.host, port=options.port, log_level="info", access_log=False)
+    uvicorn.run(app, host=options.host, port=options.port, log_level=level, access_log=False)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """`gliaflow run`: a whole retraining in this process."""
 
-import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,8 +9,6 @@ from gliaflow import printing
 from gliaflow.app import app
 from pipeline.errors import GliaflowError
 
-SECONDS_TO_START_SERVER = "120"
-
 
 @app.command(epilog="Example: gliaflow run")
 def run() -> None:
@@ -20,12 +17,11 @@ def run() -> None:
     from pipeline.domain.decisions import DecisionRecord
 
     project = find_project(Path.cwd())
-    os.environ.setdefault(
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", SECONDS_TO_START_SERVER
-    )
+    from flows import temporary_server
     from flows.retrain import retrain
 
-    state = retrain(str(project.root), return_state=True)
+    with temporary_server.serve():
+        state = retrain(str(project.root), return_state=True)
     if not state.is_completed():
         raise GliaflowError(state.message or f"the run ended as {state.name}")
     typer.echo("")

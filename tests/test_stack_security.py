@@ -118,7 +118,7 @@ def test_a_caller_cannot_choose_what_the_worker_runs(team, tmp_path):
                 {"flow_runs": {"id": {"any_": [run]}, "state": {"type": {"any_": ended}}}},
             ),
             seconds=300,
-            why="the run has ended",
+            what="the run has ended",
         )
     assert not planted.exists()
 

@@ -27,6 +27,7 @@ from pipeline.errors import GliaflowError
 HOST = "127.0.0.1"
 SECONDS_TO_START = 120
 SECONDS_TO_END = 20
+MARK = "GLIAFLOW_STACK"  # set for every process of a stack, and inherited
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,13 @@ class LocalStack:
         )
 
     def down(self) -> list[str]:
-        """End what `up` started, the worker first.
+        """End what `up` started, the worker first, and everything that those started.
+
+        Processes are found by the record of `up` and, if it is damaged or a parent was killed,
+        by a variable that all of them inherit.
 
         Returns:
-            Names of the processes that were ended; empty if none was running.
+            Names of what was ended; empty if nothing was running.
         """
         ended = []
         running = self._running()
@@ -105,6 +109,10 @@ class LocalStack:
                 pid = int(running[part.name].partition(":")[0])
                 processes.end_group(pid, grace_seconds=SECONDS_TO_END)
                 ended.append(part.name)
+        others = processes.with_variable(MARK, str(self._folder))
+        if others:
+            processes.end_all(others, grace_seconds=SECONDS_TO_END)
+            ended.append(f"{len(others)} processes that they had started")
         (self._folder / "processes.json").unlink(missing_ok=True)
         return ended
 
@@ -121,6 +129,7 @@ class LocalStack:
             "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}",
             "PREFECT_HOME": str(self._project.local.prefect_home),
             **self._client_environment(),
+            MARK: str(self._folder),
             "PREFECT_SERVER_API_AUTH_STRING": login.prefect_auth,
             "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins,
@@ -249,8 +258,12 @@ class LocalStack:
             saved: Mapping[str, str] = json.loads((self._folder / "processes.json").read_text())
         except (OSError, ValueError):
             return {}
+        if not isinstance(saved, dict):
+            return {}
         return {
-            name: identity for name, identity in saved.items() if processes.is_running(identity)
+            name: identity
+            for name, identity in saved.items()
+            if isinstance(identity, str) and processes.is_running(identity)
         }
 
     def _save(self, running: Mapping[str, str]) -> None:

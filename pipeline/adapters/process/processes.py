@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 SECONDS_BETWEEN_CHECKS = 0.1
@@ -64,3 +65,37 @@ def _status(pid: int) -> list[str]:
         return []
     fields = text.rpartition(")")[2].split()  # the name may contain blanks and brackets
     return [] if fields[0] in "ZX" else fields
+
+
+def with_variable(name: str, value: str) -> list[int]:
+    """Return the running processes of this user whose environment has a variable of this value.
+
+    Children inherit it: the result holds what a marked process has started, too. This process
+    is left out.
+    """
+    entry = f"{name}={value}".encode()
+    pids = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            variables = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:  # it has ended, or belongs to somebody else
+            continue
+        pid = int(folder.name)
+        if entry in variables and pid != os.getpid() and process_identity(pid):
+            pids.append(pid)
+    return sorted(pids)
+
+
+def end_all(pids: list[int], *, grace_seconds: float) -> None:
+    """End processes: SIGTERM to each first, SIGKILL to those left after a grace period."""
+    identities = {pid: process_identity(pid) for pid in pids}
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid, identity in identities.items():
+            if identity and process_identity(pid) == identity:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        deadline = time.monotonic() + grace_seconds
+        while time.monotonic() < deadline:
+            if not any(i and process_identity(pid) == i for pid, i in identities.items()):
+                return
+            time.sleep(SECONDS_BETWEEN_CHECKS)

@@ -163,3 +163,47 @@ def test_other_groups_are_left_alone(start):
     assert (line(process), line(other)) == ("ready", "ready")
     processes.end_group(process.pid, grace_seconds=GRACE_SECONDS)
     assert processes.process_identity(other.pid)
+
+
+def start_marked(tmp_path, code: str = "import time; time.sleep(60)") -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "GLIAFLOW_TEST": str(tmp_path)}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment)
+
+
+def test_processes_with_a_variable_are_found_with_their_children_and_no_others(tmp_path):
+    spawn = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    parent = start_marked(tmp_path, spawn)
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        deadline = time.monotonic() + 20
+        while len(processes.with_variable("GLIAFLOW_TEST", str(tmp_path))) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        marked = processes.with_variable("GLIAFLOW_TEST", str(tmp_path))
+        assert parent.pid in marked and other.pid not in marked
+        parent.kill()
+        parent.wait()
+        (orphan,) = processes.with_variable("GLIAFLOW_TEST", str(tmp_path))
+        processes.end_all([orphan], grace_seconds=5)
+        assert processes.with_variable("GLIAFLOW_TEST", str(tmp_path)) == []
+        assert processes.process_identity(other.pid)
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_process_that_ignores_sigterm_is_killed(tmp_path):
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    processes.end_all([process.pid], grace_seconds=0.3)
+    assert process.wait(timeout=5) == -signal.SIGKILL
+    process.stdout.close()
+
+
+def test_ending_nothing_or_what_is_gone_is_no_error():
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    processes.end_all([], grace_seconds=0.1)
+    processes.end_all([done.pid], grace_seconds=0.1)

@@ -1,0 +1,83 @@
+"""A Prefect server for the duration of one `gliaflow run`, which ends with it in every case.
+
+Prefect starts a server of its own where none is configured. That one outlives a killed parent.
+"""
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    get_current_settings,
+    temporary_settings,
+)
+
+from pipeline.adapters.process import parent_watch, processes
+from pipeline.errors import GliaflowError
+
+HOST = "127.0.0.1"
+SECONDS_TO_START = 120
+SECONDS_TO_END = 5
+
+
+@contextmanager
+def serve() -> Iterator[None]:
+    """Run a Prefect server on a free port of loopback, for flows in the block.
+
+    Does nothing if a server is configured (`PREFECT_API_URL`): that one is used. The server has
+    a login of its own, and ends when this process does, however that ends.
+
+    Raises:
+        GliaflowError: the server does not start.
+    """
+    if get_current_settings().api.url:
+        yield
+        return
+    port, login = _free_port(), f"gliaflow:{secrets.token_urlsafe(24)}"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "flows.server", "--host", HOST, "--port", str(port), "--quiet"],
+        env={
+            **os.environ,
+            "PREFECT_SERVER_API_AUTH_STRING": login,
+            parent_watch.VARIABLE: processes.process_identity(os.getpid()) or "",
+        },
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        _wait(server, f"http://{HOST}:{port}/api/health")
+        url = f"http://{HOST}:{port}/api"
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: login}):
+            yield
+    finally:
+        processes.end_group(server.pid, grace_seconds=SECONDS_TO_END)
+        server.wait()
+
+
+def _wait(server: subprocess.Popen[bytes], health: str) -> None:
+    deadline = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(health, timeout=5):  # noqa: S310 - on loopback
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise GliaflowError(
+        f"the Prefect server of this run did not answer at {health} within {SECONDS_TO_START} s; "
+        "run the same command again, or set PREFECT_API_URL to a server that runs"
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
