@@ -367,6 +367,8 @@ def load(path: Path) -> Params:
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise GliaflowError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError:
+        raise GliaflowError(f"{path} is nested too deeply; expected sections of keys") from None
     except OSError as error:
         raise GliaflowError(f"{path} cannot be read ({error.strerror}); expected a file") from error
     return parse(raw, name=path.name)

@@ -1,5 +1,6 @@
 """Segment new scans: masks, tumour pixels and overlays, with or without reference masks."""
 
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +23,8 @@ from pipeline.app.open_registry import open_registry
 from pipeline.domain import intensity, metrics, postprocessing, scans
 from pipeline.errors import GliaflowError
 
+# What the output holds beside a folder per patient.
+RESERVED = {"slices.csv", "patients.csv", "refused.csv", "overlays"}
 SAMPLE_SLICES = 32  # runtimes of a model are compared and timed on this many slices
 
 
@@ -64,8 +67,13 @@ def predict_folder(
         GliaflowError: no tif in `folder`, no readable patient, no model, or `out` is not empty.
     """
     patients = _patients(folder)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise GliaflowError(f"{out} exists and is not empty; give a new folder with --out")
+    reserved = sorted(RESERVED & set(patients))
+    if reserved:
+        raise GliaflowError(
+            f"a patient in {folder} is called {reserved[0]}, as a file or folder of the output is; "
+            "rename the patient's folder"
+        )
+    _check_output(out)
     section = project.params.evaluate
     model = _model_reference(project, model_file)
     runtime = _runtime(project, model, patients, folder, exact=exact)
@@ -143,6 +151,23 @@ def segment(
     return [row for rows in written for row in rows.result()], refused
 
 
+def _check_output(out: Path) -> None:
+    """Make sure that `out` is an empty folder, or a new one that can be created and written."""
+    try:
+        is_new = not out.exists()
+        if not is_new and (not out.is_dir() or any(out.iterdir())):
+            raise GliaflowError(f"{out} exists and is not empty; give a new folder with --out")
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+        if is_new:
+            out.rmdir()
+    except OSError as error:
+        raise GliaflowError(
+            f"{out} cannot be written ({error.strerror}); give another folder with --out"
+        ) from error
+
+
 def _patients(folder: Path) -> dict[str, list[Path]]:
     """Map each patient below a folder to its tif files."""
     if not folder.is_dir():
@@ -151,7 +176,7 @@ def _patients(folder: Path) -> dict[str, list[Path]]:
         )
     patients = defaultdict(list)
     for path in sources.walk_files(folder.resolve()):
-        if path.suffix.lower() in {".tif", ".tiff"}:
+        if sources.is_slice(path):
             patients[path.parent.name].append(path)
     if not patients:
         raise GliaflowError(f"{folder} contains no tif; expected <patient>/<patient>_<n>.tif in it")
@@ -176,8 +201,21 @@ def _model_reference(project: Project, model_file: Path | None) -> ModelReferenc
 
 
 def _load(load: Callable[[Any], Any], model: Any) -> Any:
+    """Load a model and make sure that it maps slices to probabilities.
+
+    Raises:
+        GliaflowError: its input or output has another shape.
+    """
     native_logs.import_keras()
-    return load(model)
+    loaded = load(model)
+    inputs, outputs = ([tuple(t.shape) for t in side] for side in (loaded.inputs, loaded.outputs))
+    (height, width) = inputs[0][1:3] if len(inputs[0]) == 4 else (None, None)
+    if inputs != [(None, height, width, 3)] or outputs != [(None, height, width, 1)] or not height:
+        raise GliaflowError(
+            f"the model takes {inputs} and gives {outputs}; expected slices (height, width, 3) and "
+            "probabilities of the same size: use a model that gliaflow trained"
+        )
+    return loaded
 
 
 def _runtime(

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from pipeline.domain import intensity, test_time_augmentation
+from pipeline.errors import GliaflowError
 
 # Voxels are connected by a side, an edge or a corner, in a slice and to the neighbouring slices.
 CONNECTED = np.ones((3, 3, 3), bool)
@@ -63,6 +64,11 @@ def segment_scan(
     selected = images if positions is None else images[positions]
     scaled = intensity.scale_for_model(model_name, selected, images)
     probability = test_time_augmentation.average_views(predict, scaled, post.views)
+    if not np.isfinite(probability).all():
+        raise GliaflowError(
+            f"the model {model_name} gives values that are no probabilities (NaN or infinite) for a "
+            "scan; nothing was predicted: use another model"
+        )
     mask = probability >= post.threshold
     if post.keep == "largest":
         mask = largest_region(mask)

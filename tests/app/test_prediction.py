@@ -2,6 +2,7 @@
 
 import cv2
 import finished_run
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -147,7 +148,7 @@ def test_a_patient_that_cannot_be_read_is_named_with_file_and_fault(predict, sca
     assert set(refused.expected) == {"32x32x3 uint8, one image per slice number"}
     faults = {(row.file, row.found) for row in refused.itertuples()}
     assert {
-        ("TCGA_CO_03/TCGA_CO_03_2.tif", "image: it is no TIFF file (it begins with b'no t')"),
+        ("TCGA_CO_03/TCGA_CO_03_2.tif", "image: it is no TIFF file (it begins with b'not ')"),
         *((f"TCGA_SM_04/TCGA_SM_04_{number}.tif", "16x16x3 uint8") for number in (1, 2, 3)),
         ("TCGA_MI_05/TCGA_AX_01_9.tif", "the name does not match its folder"),
         ("TCGA_OR_06/TCGA_OR_06_3_mask.tif", "a mask without an image"),
@@ -243,3 +244,43 @@ def test_without_a_file_the_champion_predicts(predict, monkeypatch, project, tmp
     assert "0 with tumour predicted by version 4" in summary
     assert set(read(tmp_path / "out/slices.csv").tumour_pixels) == {0}
     assert (project.local.runtimes / ("ab" * 8)).is_dir()
+
+
+@pytest.mark.parametrize("name", ["slices.csv", "patients.csv", "refused.csv", "overlays"])
+def test_a_patient_called_like_a_file_of_the_output_is_refused_before_anything_is_written(
+    predict, scans, tmp_path, name
+):
+    write_patient(scans / name)
+    with pytest.raises(GliaflowError, match=f"called {name}, as a file or folder of the output"):
+        predict()
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_that_macos_adds_beside_slices_are_left_out(predict, scans):
+    (scans / "TCGA_AX_01" / "._TCGA_AX_01_1.tif").write_bytes(b"macOS")
+    assert predict().startswith("2 patients, 6 slices")
+
+
+def test_a_folder_below_a_file_is_no_place_for_the_output(project, scans, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(GliaflowError, match="cannot be written"):
+        prediction.predict_folder(
+            project, scans, tmp_path / "file" / "out",
+            model_file=project.path("model"), overlays=False,
+        )  # fmt: skip
+
+
+def test_a_model_of_other_shapes_is_refused(predict, tmp_path):
+    path = tmp_path / "other.keras"
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(path)
+    with pytest.raises(GliaflowError, match=r"takes \[\(None, 4\)\] and gives \[\(None, 2\)\]"):
+        predict(model_file=path)
+
+
+def test_values_that_are_no_probabilities_are_refused(predict, project, tmp_path):
+    model = finished_run.build_model(is_tumour=True, seed=1)
+    last = model.get_layer("probability")
+    last.set_weights([np.full_like(weights, np.nan) for weights in last.get_weights()])
+    model.save(tmp_path / "nan.keras")
+    with pytest.raises(GliaflowError, match="gives values that are no probabilities"):
+        predict(model_file=tmp_path / "nan.keras")

@@ -1,7 +1,8 @@
 """Every command in a `sh` block of README.md and docs/ works, or says why no test runs it.
 
 A block is exempt if a comment above it says what it needs: `<!-- not run: needs hours -->`. All
-other commands are in COMMANDS, which run in this order in a clone of a tiny checkout.
+other commands are in COMMANDS, which run in this order in a clone of a tiny checkout, or in
+RUN_ELSEWHERE.
 """
 
 import os
@@ -39,7 +40,6 @@ COMMANDS = [
     "gliaflow promote 1",
     "gliaflow predict ~/new-scans --out masks",
     "gliaflow cross-validate --folds 3 --first 1",
-    "gliaflow leakage --folds 3 --first 1",
     "make up",
     "mkdir -p inbox/june",
     "cp -r ~/new-scans/. inbox/june/",
@@ -56,6 +56,9 @@ COMMANDS = [
     "make clean",
 ]
 
+# Commands that another test runs, with options that make them short.
+RUN_ELSEWHERE = {"gliaflow leakage --folds 3 --first 1": "tests/app/test_cross_validation.py"}
+
 
 def blocks() -> Iterator[tuple[Path, str | None, list[str]]]:
     """Yield page, what it needs, and commands of each `sh` block."""
@@ -71,10 +74,16 @@ def test_every_documented_command_is_run_or_says_what_it_needs():
     for page, needs, commands in blocks():
         assert needs is None or needs in REASONS, f"{page.name}: {needs}"
         if needs is None:
-            unknown = [command for command in commands if command not in COMMANDS]
+            unknown = set(commands) - {*COMMANDS, *RUN_ELSEWHERE}
             assert not unknown, f"{page.name}: add these to COMMANDS, or say what they need"
             documented |= set(commands)
-    assert documented == set(COMMANDS)
+    assert documented == {*COMMANDS, *RUN_ELSEWHERE}
+
+
+@pytest.mark.parametrize(("command", "test"), RUN_ELSEWHERE.items())
+def test_a_command_that_another_test_runs_is_in_that_test(command, test):
+    words = ", ".join(f'"{word}"' for word in command.removeprefix("gliaflow ").split())
+    assert words in (ROOT / test).read_text(encoding="utf-8")
 
 
 @dataclass

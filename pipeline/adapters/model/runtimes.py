@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.adapters.model import openvino_graph
-from pipeline.adapters.storage import json_files
+from pipeline.adapters.storage import files, json_files
 from pipeline.domain import lineage
 from pipeline.domain.test_time_augmentation import Predictor
 from pipeline.network import processor
@@ -75,11 +75,12 @@ def load_cached(folder: Path, *, exact: bool, load: Callable[[], "keras.Model"])
         load: returns the Keras model; called only if Keras is the fastest.
 
     Returns:
-        None if nothing is cached, or the cache is of another machine or damaged.
+        None if nothing is cached, the cache is of another machine or damaged, or an exported
+        file was changed: its masks would no longer be those that were compared.
     """
     try:
         cache = json.loads((folder / CACHE_FILE).read_text(encoding="utf-8"))
-        if cache["machine"] != machine_key():
+        if cache["machine"] != machine_key() or cache["files"] != _export_digests(folder):
             return None
         comparison = fastest([Comparison(**row) for row in cache["comparisons"]], exact=exact)
         is_keras = comparison.runtime == KERAS
@@ -138,8 +139,23 @@ def _write_cache(
     rows = [asdict(comparison) for comparison in comparisons]
     json_files.write_json(
         path,
-        {"machine": machine_key(), "model": model_name, "shape": shape, "comparisons": rows},
+        {
+            "machine": machine_key(),
+            "model": model_name,
+            "shape": shape,
+            "comparisons": rows,
+            "files": _export_digests(path.parent),
+        },
     )
+
+
+def _export_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every exported file, by name."""
+    return {
+        path.name: files.sha256(path)
+        for path in sorted(folder.glob("*"))
+        if path.is_file() and path.name != CACHE_FILE
+    }
 
 
 def _exported(folder: Path, model: "keras.Model") -> Iterator[tuple[str, Predictor]]:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from pipeline.adapters.storage import files, s3
 from pipeline.errors import GliaflowError
@@ -219,11 +219,15 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(_read(path)).hexdigest()
 
 
+def is_slice(path: PurePath) -> bool:
+    """Whether a file may be a slice or its mask, by its name: a tif that macOS did not add."""
+    is_added = path.name.startswith("._") or "__MACOSX" in path.parts
+    return path.suffix.lower() in TIF and not is_added
+
+
 def _patient_and_name(path: PurePosixPath) -> tuple[str, str] | None:
     """Return patient and name of a file by its path inside a source; None if it is no scan."""
-    if path.name.startswith("._") or "__MACOSX" in path.parts:
-        return None  # added to zips by macOS
-    if path.suffix.lower() in TIF and len(path.parts) > 1:
+    if is_slice(path) and len(path.parts) > 1:
         return path.parent.name, path.name
     return ("", CLINICAL) if path.name == CLINICAL else None
 

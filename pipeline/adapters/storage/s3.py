@@ -72,9 +72,10 @@ def _s3_client(endpoint_url: str | None) -> Any:
     from botocore.config import Config
 
     config = Config(
-        retries={"max_attempts": 4, "mode": "standard"},
-        connect_timeout=10,
-        read_timeout=60,
+        # A server that accepts and never answers is given up within half a minute.
+        retries={"max_attempts": 2, "mode": "standard"},
+        connect_timeout=5,
+        read_timeout=12,
         max_pool_connections=16,
     )
     return boto3.client("s3", endpoint_url=endpoint_url, config=config)

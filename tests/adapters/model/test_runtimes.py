@@ -109,6 +109,17 @@ def test_a_cached_runtime_is_loaded_without_keras(tmp_path):
     assert np.abs(loaded.predict(sample) - expected).max() < 1e-5
 
 
+def test_an_export_that_was_changed_is_not_used(tmp_path):
+    model, sample = network(image_size=32, side=32, seed=1), slices(6, 32)
+    runtimes.select(tmp_path / "cache", model, sample, threshold=0.5, exact=False)
+    assert runtimes.load_cached(tmp_path / "cache", exact=False, load=lambda: model) is not None
+    weights = tmp_path / "cache/model.bin"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    assert runtimes.load_cached(tmp_path / "cache", exact=False, load=lambda: model) is None
+
+
 @pytest.mark.parametrize("content", ["", "{}", '{"machine": "another"}'])
 def test_a_cache_of_another_machine_or_a_damaged_one_is_ignored(tmp_path, content):
     (tmp_path / "runtimes.json").write_text(content)
