@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=4200)
     parser.add_argument("--quiet", action="store_true", help="log errors only")
     options = parser.parse_args()
-    parent_watch.end_with_parent()
+    parent_watch.end_with_parent(message="")
     import uvicorn
     from prefect.server.api.server import create_app
 

@@ -1,4 +1,4 @@
-"""A Prefect server for the duration of one `gliaflow run`, which ends with it in every case.
+"""A Prefect server for one `gliaflow run`, which ends with it in every case.
 
 Prefect starts a server of its own where none is configured. That one outlives a killed parent.
 """
@@ -11,8 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
@@ -27,20 +26,21 @@ from pipeline.errors import GliaflowError
 HOST = "127.0.0.1"
 SECONDS_TO_START = 120
 SECONDS_TO_END = 5
+_UNTIL_EXIT = ExitStack()  # never closed: the settings hold until the process ends
 
 
-@contextmanager
-def serve() -> Iterator[None]:
-    """Run a Prefect server on a free port of loopback, for flows in the block.
+def use() -> None:
+    """Run flows of this process against a Prefect server of its own, until the process ends.
 
-    Does nothing if a server is configured (`PREFECT_API_URL`): that one is used. The server has
-    a login of its own, and ends when this process does, however that ends.
+    Does nothing if a server is configured (`PREFECT_API_URL`): that one is used. The server
+    listens on a free port of loopback and has a login of its own. It watches this process and
+    ends two seconds after it, however that ends: Prefect sends its last logs as the interpreter
+    shuts down, and waits for a server that is gone.
 
     Raises:
         GliaflowError: the server does not start.
     """
     if get_current_settings().api.url:
-        yield
         return
     port, login = _free_port(), f"gliaflow:{secrets.token_urlsafe(24)}"
     server = subprocess.Popen(
@@ -51,16 +51,19 @@ def serve() -> Iterator[None]:
             parent_watch.VARIABLE: processes.process_identity(os.getpid()) or "",
         },
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,  # not ours: who reads our output must not wait for the server
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
         _wait(server, f"http://{HOST}:{port}/api/health")
-        url = f"http://{HOST}:{port}/api"
-        with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: login}):
-            yield
-    finally:
+    except BaseException:
         processes.end_group(server.pid, grace_seconds=SECONDS_TO_END)
-        server.wait()
+        raise
+    url = f"http://{HOST}:{port}/api"
+    _UNTIL_EXIT.enter_context(
+        temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: login})
+    )
 
 
 def _wait(server: subprocess.Popen[bytes], health: str) -> None:

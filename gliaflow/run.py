@@ -20,8 +20,8 @@ def run() -> None:
     from flows import temporary_server
     from flows.retrain import retrain
 
-    with temporary_server.serve():
-        state = retrain(str(project.root), return_state=True)
+    temporary_server.use()
+    state = retrain(str(project.root), return_state=True)
     if not state.is_completed():
         raise GliaflowError(state.message or f"the run ended as {state.name}")
     typer.echo("")
