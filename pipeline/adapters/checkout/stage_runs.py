@@ -128,3 +128,6 @@ def _process_group(command: Sequence[str], root: Path) -> Iterator[subprocess.Po
         processes.end_group(process.pid, grace_seconds=GRACE_SECONDS)
         process.wait()
         raise
+    finally:
+        if process.stdout:
+            process.stdout.close()

@@ -190,6 +190,10 @@ def _finding(rule: RowRule, row: pd.Series) -> Finding:
     )
 
 
+def _is_fault_of_mask(unreadable: Any) -> bool:
+    return isinstance(unreadable, str) and unreadable.startswith("mask:")
+
+
 def _with_derived_columns(manifest: pd.DataFrame) -> pd.DataFrame:
     """Return the manifest with the columns that only the rules need: sizes as text, row number."""
     # If a column is missing, the rule that reads it reports that; so do not fail here.
@@ -201,7 +205,7 @@ def _with_derived_columns(manifest: pd.DataFrame) -> pd.DataFrame:
         plane=_product(manifest, "height", "width").map(lambda text: text and text + "x1"),
         mask_shape=_product(manifest, "mask_height", "mask_width", "mask_channels"),
         either_file=manifest.file.where(
-            ~unreadable.fillna("").str.startswith("mask:"), manifest.mask_file
+            ~unreadable.map(_is_fault_of_mask).astype(bool), manifest.mask_file
         ),
         # A misnamed file is reported once, not as an image without mask as well.
         mask_file=manifest.mask_file.where(misnamed.isna(), manifest.file),
