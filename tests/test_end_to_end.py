@@ -124,6 +124,10 @@ def test_an_empty_registry_gets_the_same_version_from_the_cache_without_training
     before = registry(built)
     for path in built.glob("mlflow.db*"):
         path.unlink()
+    refused = checkouts.call(built, "gliaflow", "registry")
+    assert refused.returncode == 1
+    assert "was there before and is gone" in refused.stderr
+    (built / ".local/registry.path").unlink()  # as the message says
     done = checkouts.call(built, "gliaflow", "run")
     assert done.returncode == 0, done.stderr
     assert stages_run(done.stdout + done.stderr) == []
