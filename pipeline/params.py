@@ -99,7 +99,7 @@ class Split(Section):
 
 
 class Augment(Section):
-    """Augmentation of training slices, drawn again each epoch; 0 turns a change off."""
+    """Data augmentation of training slices, resampled each epoch; 0 turns a transform off."""
 
     flip: Share = Field(description="Share of slices mirrored left to right.")
     rotate_degrees: Annotated[float, Field(ge=0, le=180)] = Field(
@@ -156,7 +156,7 @@ class Train(Section):
 
     slices: Literal["all", "tumour", "balanced"] = Field(
         description="Slices of an epoch. `balanced`: all tumour slices and as many tumour-free "
-        "ones, drawn again each epoch."
+        "ones, resampled each epoch."
     )
     intensity: Literal["raw", "scan"] = Field(
         description="`scan`: each sequence of a scan is scaled to one mean and spread."
@@ -250,7 +250,7 @@ def _refuse_rising(start: float, lowest: float) -> None:
 
 
 class Evaluate(Section):
-    """How masks follow from probabilities, and how they are scored. Another value retrains nothing."""
+    """Post-processing and scoring. Changing a value needs no retraining."""
 
     splits: Annotated[tuple[SplitName, ...], Field(min_length=1, strict=False)] = Field(
         description="Splits that are scored; `test` must be among them."
