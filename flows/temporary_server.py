@@ -5,12 +5,8 @@ Prefect starts a server of its own where none is configured. That one outlives a
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from contextlib import ExitStack
 
 from prefect.settings import (
@@ -20,10 +16,9 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from pipeline.adapters.process import parent_watch, processes
+from pipeline.adapters.process import http_health, parent_watch, processes
 from pipeline.errors import GliaflowError
 
-HOST = "127.0.0.1"
 SECONDS_TO_START = 120
 SECONDS_TO_END = 5
 _UNTIL_EXIT = ExitStack()  # never closed: the settings hold until the process ends
@@ -42,9 +37,18 @@ def use() -> None:
     """
     if get_current_settings().api.url:
         return
-    port, login = _free_port(), f"gliaflow:{secrets.token_urlsafe(24)}"
+    port, login = http_health.free_port(), f"gliaflow:{secrets.token_urlsafe(24)}"
     server = subprocess.Popen(
-        [sys.executable, "-m", "flows.server", "--host", HOST, "--port", str(port), "--quiet"],
+        [
+            sys.executable,
+            "-m",
+            "flows.server",
+            "--host",
+            http_health.HOST,
+            "--port",
+            str(port),
+            "--quiet",
+        ],
         env={
             **os.environ,
             "PREFECT_SERVER_API_AUTH_STRING": login,
@@ -55,32 +59,24 @@ def use() -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    url = f"http://{http_health.HOST}:{port}/api"
     try:
-        _wait(server, f"http://{HOST}:{port}/api/health")
+        _wait(server, f"{url}/health")
     except BaseException:
         processes.end_group(server.pid, grace_seconds=SECONDS_TO_END)
         raise
-    url = f"http://{HOST}:{port}/api"
     _UNTIL_EXIT.enter_context(
         temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: login})
     )
 
 
 def _wait(server: subprocess.Popen[bytes], health: str) -> None:
-    deadline = time.monotonic() + SECONDS_TO_START
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(health, timeout=5):  # noqa: S310 - on loopback
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise GliaflowError(
-        f"the Prefect server of this run did not answer at {health} within {SECONDS_TO_START} s; "
-        "run the same command again, or set PREFECT_API_URL to a server that runs"
+    answered = http_health.wait_for_answer(
+        health, seconds=SECONDS_TO_START, is_alive=lambda: server.poll() is None
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    if not answered:
+        raise GliaflowError(
+            f"the Prefect server of this run did not answer at {health} within "
+            f"{SECONDS_TO_START} s; run the same command again, or set PREFECT_API_URL to a server "
+            "that runs"
+        )

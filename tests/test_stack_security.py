@@ -223,3 +223,18 @@ def test_a_page_of_another_site_in_a_real_browser_gets_no_answer(team):
     server.server_close()
     reports = sorted(report.removeprefix("/report?") for report in set(_Page.reports))
     assert reports == ["plain%20blocked", "preflight%20blocked"]
+
+
+def test_up_does_not_announce_a_login_that_a_server_refuses(team):
+    """MLflow keeps the password of its first start; a new login file does not change that."""
+    assert team.stack("down").returncode == 0
+    (team.root / ".local/stack/login.json").unlink()
+    up = team.stack("up")
+    assert up.returncode == 1
+    assert "MLflow does not accept the login of" in up.stderr
+    assert "Traceback" not in up.stderr
+    assert team.stack("down").returncode == 0
+    (team.root / ".local/stack/login.json").unlink()
+    (team.root / ".local/stack/mlflow-auth.db").unlink()
+    team.up()
+    assert ask(team.mlflow, "/", headers=team.login())[0] == 200

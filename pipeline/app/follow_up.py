@@ -28,11 +28,18 @@ def push(root: Path) -> str:
     Raises:
         GliaflowError: the remote refused, or lacks files afterwards.
     """
-    remote = commands.dvc(root, "config", "core.remote", check=False)
+    remote = commands.dvc(root, "config", "core.remote")
     if not remote:
         return "no DVC remote is configured (`dvc remote add -d NAME URL`): nothing was pushed"
     commands.dvc(root, "push", "--quiet")
-    states = json.loads(commands.dvc(root, "status", "--cloud", "--json") or "{}")
+    answer = commands.dvc(root, "status", "--cloud", "--json")
+    try:
+        states: dict[str, str] = json.loads(answer)
+    except ValueError as error:
+        raise GliaflowError(
+            f"`dvc status --cloud --json` printed no JSON: {answer[:200]!r}; whether the DVC remote "
+            f"{remote} has everything is not known: run the command by hand"
+        ) from error
     missing = [path for path, state in states.items() if state in ("new", "missing")]
     if missing:
         raise GliaflowError(

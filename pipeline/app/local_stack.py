@@ -4,29 +4,26 @@ They listen on loopback and keep their data in `.local/`. `down` ends exactly th
 that `up` started, known by process id and start time.
 """
 
+import base64
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import telemetry
 from pipeline.adapters.checkout.project import Project
-from pipeline.adapters.process import processes
+from pipeline.adapters.process import http_health, processes
 from pipeline.adapters.storage import json_files, private_files
 from pipeline.adapters.tracking.mlflow_client import tracking_uri
 from pipeline.app import stack_login
 from pipeline.errors import GliaflowError
 
-HOST = "127.0.0.1"
 SECONDS_TO_START = 120
 SECONDS_TO_END = 20
+SECONDS_TO_LOG_IN = 20
 MARK = "GLIAFLOW_STACK"  # set for every process of a stack, and inherited
 
 
@@ -60,8 +57,8 @@ class LocalStack:
         self._project = project
         self._say = say
         self._folder = project.local.stack
-        self._prefect = f"http://{HOST}:{prefect_port}"
-        self._mlflow = f"http://{HOST}:{mlflow_port}"
+        self._prefect = f"http://{http_health.HOST}:{prefect_port}"
+        self._mlflow = f"http://{http_health.HOST}:{mlflow_port}"
         self._prefect_port = prefect_port
         self._server, self._tracking, self._worker = self._parts(prefect_port, mlflow_port)
 
@@ -82,6 +79,7 @@ class LocalStack:
             self._start(part)
         for part in (self._server, self._tracking):
             self._wait(part)
+        self._check_login()
         self._apply_deployments()
         self._start(self._worker)
         self._say(
@@ -101,6 +99,9 @@ class LocalStack:
 
         Returns:
             Names of what was ended; empty if nothing was running.
+
+        Raises:
+            GliaflowError: a process is still running; the record is kept.
         """
         ended = []
         running = self._running()
@@ -113,6 +114,12 @@ class LocalStack:
         if others:
             processes.end_all(others, grace_seconds=SECONDS_TO_END)
             ended.append(f"{len(others)} processes that they had started")
+        left = processes.with_variable(MARK, str(self._folder))
+        if left:
+            raise GliaflowError(
+                f"processes {', '.join(map(str, left))} of the stack are still running; end them "
+                "with `kill -9`, then run `make down` again"
+            )
         (self._folder / "processes.json").unlink(missing_ok=True)
         return ended
 
@@ -176,7 +183,7 @@ class LocalStack:
 
     def _parts(self, prefect_port: int, mlflow_port: int) -> tuple[Part, Part, Part]:
         python = (sys.executable, "-m")
-        address = ("--host", HOST, "--port")
+        address = ("--host", http_health.HOST, "--port")
         # People only browse this server. One worker starts four times as fast as the usual four.
         mlflow = (*python, "mlflow", "server", "--workers", "1", "--app-name", "basic-auth")
         worker = ("prefect", "worker", "start", "--pool", "gliaflow", "--type", "process")
@@ -202,9 +209,9 @@ class LocalStack:
         if part.name in self._running():
             self._say(f"{part.name}: already running")
             return
-        if part.port and _in_use(part.port):
+        if part.port and http_health.is_in_use(part.port):
             raise GliaflowError(
-                f"port {part.port} of {HOST} is in use by another program, and {part.name} needs "
+                f"port {part.port} of {http_health.HOST} is in use by another program, and {part.name} needs "
                 f"it: end that program, or run `make up {part.option}={part.port + 1}`"
             )
         private_files.touch_private(self._log(part))
@@ -224,17 +231,35 @@ class LocalStack:
         self._say(f"{part.name}: started, process {process.pid}")
 
     def _wait(self, part: Part) -> None:
-        deadline = time.monotonic() + SECONDS_TO_START
-        while time.monotonic() < deadline and part.name in self._running():
-            try:
-                with urllib.request.urlopen(part.health, timeout=5):  # noqa: S310 - on loopback
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.5)
-        raise GliaflowError(
-            f"{part.name} does not answer at {part.health}; {self._log(part)} says why. "
-            "`make down` ends what was started"
-        )
+        if not http_health.wait_for_answer(
+            part.health,
+            seconds=SECONDS_TO_START,
+            is_alive=lambda: part.name in self._running(),
+        ):
+            raise GliaflowError(
+                f"{part.name} does not answer at {part.health}; {self._log(part)} says why. "
+                "`make down` ends what was started"
+            )
+
+    def _check_login(self) -> None:
+        """Make sure that both servers accept the login that `up` is about to announce."""
+        login = self._login()
+        token = base64.b64encode(login.prefect_auth.encode()).decode()
+        pages = {
+            self._server.name: f"{self._prefect}/api/admin/version",
+            self._tracking.name: f"{self._mlflow}/api/2.0/mlflow/experiments/search?max_results=1",
+        }
+        for name, url in pages.items():
+            if not http_health.wait_for_answer(
+                url,
+                seconds=SECONDS_TO_LOG_IN,
+                is_alive=lambda: True,
+                headers={"Authorization": f"Basic {token}"},
+            ):
+                raise GliaflowError(
+                    f"{name} does not accept the login of {self._project.local.login}; run `make "
+                    f"down`, delete that file and mlflow-auth.db beside it, and run `make up` again"
+                )
 
     def _apply_deployments(self) -> None:
         root = self._project.root
@@ -271,8 +296,3 @@ class LocalStack:
 
     def _log(self, part: Part) -> Path:
         return self._folder / f"{part.name.lower().replace(' ', '-')}.log"
-
-
-def _in_use(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0

@@ -77,9 +77,7 @@ def predict_folder(
     section = project.params.evaluate
     model = _model_reference(project, model_file)
     runtime = _runtime(project, model, patients, folder, exact=exact)
-    post = postprocessing.PostProcessing(
-        section.threshold, section.views, section.keep, section.min_area_px
-    )
+    post = postprocessing.PostProcessing.from_params(section)
     slices, refused = segment(runtime, patients, folder, out, post=post, overlays=overlays)
     out.mkdir(parents=True, exist_ok=True)
     if refused:

@@ -25,7 +25,7 @@ from pipeline.app.open_registry import open_registry
 from pipeline.domain import gate, postprocessing
 from pipeline.domain.decisions import Candidate, DecisionRecord
 from pipeline.errors import GliaflowError
-from pipeline.params import Evaluate, Gate
+from pipeline.params import Gate
 
 BUSY = "another decision is being recorded"
 SECRET = {"register_": {"tracking_uri"}}  # the address may hold a password
@@ -250,7 +250,7 @@ class Publisher:
         mask = postprocessing.segment_scan(
             runtimes.reference_predictor(model),
             arrays.open_scan(project.path("scans"), patient).images,
-            post_processing(project.params.evaluate),
+            postprocessing.PostProcessing.from_params(project.params.evaluate),
             model_name=model.name,
             positions=rows.position.to_numpy(),
         ).mask
@@ -280,12 +280,6 @@ def open_publisher(project: Project) -> Publisher:
 
 def policy_of(section: Gate) -> gate.Policy:
     return gate.Policy(**section.model_dump())
-
-
-def post_processing(section: Evaluate) -> postprocessing.PostProcessing:
-    return postprocessing.PostProcessing(
-        section.threshold, section.views, section.keep, section.min_area_px
-    )
 
 
 def _numbers(scores: dict[str, Any]) -> dict[str, float]:

@@ -12,7 +12,8 @@ def as_json(versions: Sequence[Version], decisions: Sequence[DecisionRecord]) ->
     """Return the champion's number, the versions and the decisions, newest first.
 
     Returns:
-        `champion`: None if there is none. `tversky` of a version: `{}` if it carries none.
+        `champion`: None if there is none. `tversky` of a version: `{}` if it carries
+        none that can be read.
     """
     champion = next((v.version for v in versions if CHAMPION in v.aliases), None)
     return {
@@ -27,6 +28,13 @@ def _version(version: Version) -> dict[str, Any]:
         "version": version.version,
         "aliases": list(version.aliases),
         "digest": version.digest,
-        "tversky": json.loads(version.tags.get(TVERSKY_TAG, "{}")),
+        "tversky": _score(version),
         "tags": dict(version.tags),
     }
+
+
+def _score(version: Version) -> dict[str, Any]:
+    if version.optional_tversky is None:
+        return {}
+    score: dict[str, Any] = json.loads(version.tags[TVERSKY_TAG])
+    return score

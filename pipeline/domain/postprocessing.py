@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from pipeline.domain import intensity, test_time_augmentation
 from pipeline.errors import GliaflowError
+from pipeline.params import Evaluate
 
 # Voxels are connected by a side, an edge or a corner, in a slice and to the neighbouring slices.
 CONNECTED = np.ones((3, 3, 3), bool)
@@ -31,6 +32,11 @@ class PostProcessing:
     views: int
     keep: Literal["all", "largest"]
     min_area_px: int
+
+    @classmethod
+    def from_params(cls, section: Evaluate) -> "PostProcessing":
+        """Return the post-processing that `params.yaml: evaluate` asks for."""
+        return cls(section.threshold, section.views, section.keep, section.min_area_px)
 
 
 @dataclass(frozen=True)

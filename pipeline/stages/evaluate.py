@@ -68,7 +68,7 @@ def _score(
         bounds: terciles of the tumour sizes of all accepted patients, in pixels.
     """
     predict = runtimes.reference_predictor(model)
-    post = PostProcessing(section.threshold, section.views, section.keep, section.min_area_px)
+    post = PostProcessing.from_params(section)
     groups = list(rows.groupby(["split", "patient"]))
     for (split, patient), slices in progress.track(groups, total=len(groups), label="evaluating"):
         scan = arrays.open_scan(scans, str(patient))

@@ -127,6 +127,13 @@ def test_without_a_remote_nothing_is_pushed_and_the_message_says_how_to_add_one(
     assert "dvc remote add" in summary
 
 
+def test_a_configuration_that_cannot_be_read_is_not_taken_for_a_missing_remote(root):
+    with (root / ".dvc" / "config").open("a") as config:
+        config.write("<<<<<<< a conflict\n")
+    with pytest.raises(GliaflowError, match=r"`dvc config core.remote` failed"):
+        follow_up.push(root)
+
+
 def test_a_push_brings_scans_and_batches_to_the_remote(root, project, tmp_path):
     add_remote(root, tmp_path / "store")
     follow_up.track_batches(root, project.path("incoming"))

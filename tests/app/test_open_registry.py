@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 from fakes import FakeRegistry
 
-from pipeline.adapters.tracking.registry import Registry
+from pipeline.adapters.tracking.registry import TVERSKY_TAG, Registry, Version
 from pipeline.app import registry_report
 from pipeline.app.open_registry import open_registry
 from pipeline.app.publish import Publisher
@@ -69,3 +69,11 @@ def test_the_report_is_valid_json(registry):
 
 def test_an_empty_registry_has_an_empty_report():
     assert registry_report.as_json([], []) == {"champion": None, "versions": [], "decisions": []}
+
+
+@pytest.mark.parametrize("text", ["", "no json", "[]", '{"mean": 0.5}', '{"mean": "high"}'])
+def test_a_score_that_cannot_be_read_is_reported_as_none(text):
+    tags = {TVERSKY_TAG: text}
+    (version,) = registry_report.as_json([Version(1, (), tags, "run")], [])["versions"]
+    assert version["tversky"] == {}
+    assert version["tags"] == tags

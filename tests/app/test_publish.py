@@ -16,6 +16,7 @@ from pipeline.adapters.tracking.registry import TVERSKY_TAG, Registry
 from pipeline.app import publish
 from pipeline.app.publish import Publisher
 from pipeline.domain.decisions import DecisionRecord, Score
+from pipeline.domain.postprocessing import PostProcessing
 from pipeline.errors import GliaflowError
 
 
@@ -269,7 +270,7 @@ def test_an_unknown_version_is_an_error_message(publisher, registry):
 def test_policy_and_post_processing_have_the_values_of_params(project):
     policy = publish.policy_of(project.params.gate)
     assert (policy.min_tversky, policy.min_tversky_low, policy.min_patients) == (0.6, 0.0, 5)
-    post = publish.post_processing(project.params.evaluate)
+    post = PostProcessing.from_params(project.params.evaluate)
     assert (post.threshold, post.views, post.keep, post.min_area_px) == (0.5, 1, "all", 0)
 
 
