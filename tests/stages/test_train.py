@@ -1,8 +1,6 @@
 """The stage on a tiny phantom: in memory and streamed, ensembles, refinement, resuming."""
 
 import io
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,16 +46,15 @@ def train(root: Path) -> tuple[tuple[bytes, bytes], str]:
 
 def kill_training(root: Path, *, after: str, network: int = 1) -> None:
     """Train until a network prints a line that starts with `after`, then kill the stage."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command(), cwd=root, env=checkouts.environment(root), stdout=subprocess.PIPE, text=True
-    )
-    reached = network == 1
-    for line in process.stdout or []:
-        reached |= line.startswith(f"train: network {network} of")
-        if reached and line.startswith(after):
-            break
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    ) as process:
+        reached = network == 1
+        for line in process.stdout or []:
+            reached |= line.startswith(f"train: network {network} of")
+            if reached and line.startswith(after):
+                break
+        process.kill()
 
 
 def model_weights(root: Path) -> fused.Weights:
