@@ -12,7 +12,7 @@ from prefect.states import Failed
 
 from flows import artifacts
 from flows.states import failed_on_error
-from pipeline.adapters.checkout import stage_runs
+from pipeline.adapters.checkout import dvc_holders, stage_runs
 from pipeline.adapters.checkout.project import Project, find_project
 from pipeline.adapters.process import locks
 from pipeline.adapters.tracking.registry import Version
@@ -101,6 +101,8 @@ def retrain(root: str = ".") -> dict[str, Any] | State:
 
 
 def _retrain(project: Project) -> dict[str, Any] | State:
+    for pid in dvc_holders.release_stale(project.root):
+        get_run_logger().info("dropped DVC's lock of process %s, which is gone or no DVC", pid)
     follow_up.track_batches(project.root, project.path("incoming"))
     pending = graph.with_downstream(stage_runs.changed_stages(project.root), project.stages)
     for stage in project.order():

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from prefect import State, get_run_logger
 from prefect.exceptions import FailedRun
 from prefect.states import Failed
 
+from pipeline.adapters.storage import system_errors
 from pipeline.errors import GliaflowError
 
 P = ParamSpec("P")
@@ -16,10 +18,10 @@ R = TypeVar("R")
 
 
 def failed_on_error(function: Callable[P, R]) -> Callable[P, R | State]:
-    """Make a flow or task return a failed state where `function` raises a `GliaflowError`.
+    """Make a flow or task return a failed state on an error that a person can fix.
 
-    The state's message is the error's. It is returned, not raised: Prefect would log a
-    traceback.
+    That is a `GliaflowError`, or an error of the system such as a full disk. The state's
+    message is the error's. It is returned, not raised: Prefect would log a traceback.
     """
 
     @wraps(function)
@@ -27,9 +29,15 @@ def failed_on_error(function: Callable[P, R]) -> Callable[P, R | State]:
         try:
             return function(*args, **kwargs)
         except GliaflowError as error:
-            logging.getLogger("prefect.flow_runs").addFilter(_is_new)
-            get_run_logger().error(str(error))
-            return Failed(message=str(error))
+            sentence = str(error)
+        except Exception as error:
+            explained = system_errors.explain(error, Path.cwd())
+            if explained is None:
+                raise
+            sentence = explained
+        logging.getLogger("prefect.flow_runs").addFilter(_is_new)
+        get_run_logger().error(sentence)
+        return Failed(message=sentence)
 
     return wrapped
 

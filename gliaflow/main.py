@@ -6,6 +6,8 @@ Exit codes: 0: done; a refusal to promote is a result, too. 1: an error, printed
 
 import os
 import sys
+from pathlib import Path
+from typing import NoReturn
 
 from gliaflow import cross_validation, doctor, inbox, predict, registry, run, stack, use
 from gliaflow.app import app
@@ -23,5 +25,16 @@ def main() -> None:
     try:
         app()
     except GliaflowError as error:
-        print(f"gliaflow: {error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(str(error))
+    except Exception as error:
+        from pipeline.adapters.storage import system_errors
+
+        sentence = system_errors.explain(error, Path.cwd())
+        if sentence is None:
+            raise
+        _fail(sentence)
+
+
+def _fail(sentence: str) -> NoReturn:
+    print(f"gliaflow: {sentence}", file=sys.stderr)
+    sys.exit(1)

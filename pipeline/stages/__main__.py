@@ -39,10 +39,22 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _run(_load(name), name, paths)
     except GliaflowError as error:
-        print(f"gliaflow: {name}: {error}", file=sys.stderr, flush=True)
-        return 1
+        return _fail(name, str(error))
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        from pipeline.adapters.storage import system_errors
+
+        sentence = system_errors.explain(error, Path.cwd())
+        if sentence is None:
+            raise
+        return _fail(name, sentence)
+
+
+def _fail(stage: str, sentence: str) -> int:
+    """Report an error that a person can fix; return the exit code for it."""
+    print(f"gliaflow: {stage}: {sentence}", file=sys.stderr, flush=True)
+    return 1
 
 
 def _stage_names() -> list[str]:
@@ -80,7 +92,8 @@ def _load(name: str) -> ModuleType:
 def _run(stage: ModuleType, name: str, paths: dict[str, Path]) -> int:
     """Call `run` of a stage; return the exit code."""
     from pipeline import params
-    from pipeline.adapters.checkout import project
+    from pipeline.adapters.checkout import dvc_lock, project
+    from pipeline.adapters.storage import system_errors
 
     params_file = paths.pop("params", Path("params.yaml"))
     parameters = params.load(params_file)
@@ -99,6 +112,8 @@ def _run(stage: ModuleType, name: str, paths: dict[str, Path]) -> int:
     stages = project.read_stages(root)
     if "code" in inspect.signature(stage.run).parameters:
         arguments["code"] = project.code_digest(root, stages, name)
+    dvc_lock.verify_inputs(root, stages, name, paths.values())
+    system_errors.check_free(root, dvc_lock.bytes_needed(root, name), what=name)
     stage.run(parameters, **arguments)
     _refuse_edited(params.differences(parameters, params.load(params_file)), stages[name])
     return 0

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.adapters.checkout import commands
+from pipeline.adapters.checkout import commands, dvc_lock
 from pipeline.adapters.process import processes
+from pipeline.adapters.storage import system_errors
 from pipeline.errors import GliaflowError
 
 ERROR_PREFIX = "gliaflow: "
@@ -52,9 +53,30 @@ def repro_stage(root: Path, stage: str, *, say: Callable[[str], None]) -> None:
         say: receives every line that DVC and the stage print.
 
     Raises:
-        GliaflowError: the stage failed; with the stage's own error message if it gave one.
+        GliaflowError: the disk has too little room, or the stage failed; with the stage's own
+            error message if it gave one. DVC removes outputs before it runs a stage: those of
+            the last run are linked back from its cache.
     """
-    _run([*commands.DVC, "repro", "--single-item", stage], root, stage, say)
+    system_errors.check_free(root, dvc_lock.bytes_needed(root, stage), what=stage)
+    try:
+        _run([*commands.DVC, "repro", "--single-item", stage], root, stage, say)
+    except GliaflowError:
+        _restore_outputs(root, stage, say)
+        raise
+
+
+def _restore_outputs(root: Path, stage: str, say: Callable[[str], None]) -> None:
+    """Link back the outputs that a stage wrote at its last run, where they are missing."""
+    outs = dvc_lock.read(root).get(stage, {}).get("outs", ())
+    missing = [out["path"] for out in outs if not (root / out["path"]).exists()]
+    if not missing:
+        return
+    try:
+        commands.dvc(root, "checkout", *missing)
+    except GliaflowError as error:
+        say(f"{stage}: the outputs of the last run could not be restored: {error}")
+    else:
+        say(f"{stage}: restored {', '.join(missing)} of the last run")
 
 
 def run_stage(
@@ -75,11 +97,12 @@ def run_stage(
 
 
 def _run(command: Sequence[str], root: Path, stage: str, say: Callable[[str], None]) -> None:
-    message, last = "", ""
+    message, last, is_full = "", "", False
     with _process_group(command, root) as process:
         assert process.stdout is not None
         for line in process.stdout:
             line = line.rstrip()
+            is_full |= system_errors.says_full(line)
             if line.startswith(ERROR_PREFIX):
                 message = line.removeprefix(ERROR_PREFIX)
             elif line:
@@ -87,6 +110,8 @@ def _run(command: Sequence[str], root: Path, stage: str, say: Callable[[str], No
             if line and not line.startswith(DVC_HINTS):
                 say(line)
     if process.returncode:
+        if is_full and not message:
+            message = f"{stage}: {system_errors.full_disk(root)}"
         raise GliaflowError(message or _failure(stage, process.returncode, last))
 
 

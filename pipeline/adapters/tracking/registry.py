@@ -7,6 +7,7 @@ and creates nothing. Judges no model: callers decide where the alias points.
 import json
 import logging
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -260,11 +261,23 @@ class Registry:
             experiment = mlflow_client.experiment_id(self._client, self._decisions_name)
             run = self._client.create_run(
                 experiment,
+                start_time=self._next_start(experiment),
                 run_name=f"version {number}: {decision.verdict}",
                 tags={DECISION_TAG: json.dumps(values), "gliaflow.version": str(number)},
             )
             self._client.log_dict(run.info.run_id, values, "decision.json")
             self._client.set_terminated(run.info.run_id)
+
+    def _next_start(self, experiment: str) -> int:
+        """Return the start of the next decision's run, in ms since 1970.
+
+        Decisions are read in this order: it never goes back, even if the clock was set back.
+        """
+        newest = self._client.search_runs(
+            [experiment], order_by=["attributes.start_time DESC"], max_results=1
+        )
+        starts = [int(run.info.start_time) for run in newest]
+        return max([int(time.time() * 1000), *(start + 1 for start in starts)])
 
     @property
     def _decisions_name(self) -> str:

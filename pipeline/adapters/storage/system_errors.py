@@ -1,0 +1,125 @@
+"""Describe errors of the operating system that a person can fix: a full disk, a refused access.
+
+Libraries wrap them in exceptions of their own, so the whole chain of causes is searched.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.errors import GliaflowError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_TEXTS = ("no space left on device", "disk quota exceeded", "database or disk is full")
+ADVICE = {
+    errno.EACCES: "may not be accessed; change its permissions",
+    errno.EPERM: "may not be changed; change its permissions",
+    errno.EROFS: "is on a read-only file system; mount it for writing, or use another folder",
+    errno.ENOENT: "does not exist; restore it, or run the command that makes it",
+    errno.ENOTDIR: "is not inside a folder; expected a folder where a file is",
+    errno.EISDIR: "is a folder; expected a file",
+    errno.ENAMETOOLONG: "has a name that is too long for this file system; use a shorter one",
+    errno.ELOOP: "is a link that leads back to itself; remove it",
+    errno.EIO: "could not be read or written (input/output error); check the disk",
+    errno.EFBIG: "would be larger than this system allows; raise the limit on file sizes",
+}
+
+
+def explain(error: BaseException, folder: Path) -> str | None:
+    """Return a sentence for an error that a person can fix; None for any other, a bug.
+
+    Args:
+        folder: where the command worked, for errors that name no path.
+    """
+    for cause in _causes(error):
+        if says_full(str(cause)) or (isinstance(cause, OSError) and cause.errno in FULL):
+            return full_disk(_named_path(cause) or folder)
+    for cause in _causes(error):
+        if isinstance(cause, MemoryError):
+            return (
+                f"memory ran out ({' '.join(str(cause).split()) or 'no details'}); end other "
+                "programs, or work on less at once: a smaller train.batch, fewer patients"
+            )
+    path = _named_path(error)
+    if path is not None and isinstance(error, OSError) and error.errno in ADVICE:
+        return f"{path} {ADVICE[error.errno]}"
+    return None
+
+
+def says_full(text: str) -> bool:
+    """Whether a program's output says that a disk is full."""
+    return any(words in text.lower() for words in FULL_TEXTS)
+
+
+def full_disk(path: Path, *, needed: int = 0) -> str:
+    """Return the sentence for a disk that is full.
+
+    Args:
+        path: what was being written.
+        needed: bytes that it needs; 0: unknown.
+    """
+    existing = _existing(path)
+    free = shutil.disk_usage(existing).free
+    wanted = f"about {_size(needed)} needed, " if needed else ""
+    return (
+        f"the disk {_mount_point(existing)} is full: {path} could not be written ({wanted}"
+        f"{_size(free)} free); make room there and run the same command again, what was finished "
+        "before is kept"
+    )
+
+
+def check_free(path: Path, needed: int, *, what: str) -> None:
+    """Make sure that a disk has room before work begins.
+
+    Args:
+        path: on the disk to write to; it need not exist.
+        needed: bytes.
+        what: the work, for the message: `train`.
+
+    Raises:
+        GliaflowError: there is less room.
+    """
+    existing = _existing(path)
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise GliaflowError(
+            f"{what} needs about {_size(needed)} in {path} and the disk {_mount_point(existing)} "
+            f"has {_size(free)} free; nothing was changed: make room there and run the same "
+            "command again"
+        )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what caused it, outermost first."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _named_path(error: BaseException) -> Path | None:
+    name = error.filename if isinstance(error, OSError) else None
+    return Path(os.fsdecode(name)) if isinstance(name, (str, bytes)) else None
+
+
+def _existing(path: Path) -> Path:
+    """Return the path, or its nearest parent that exists."""
+    path = path.absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _mount_point(path: Path) -> Path:
+    path = path.resolve()
+    while not path.is_mount() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _size(count: int) -> str:
+    mib = count / 2**20
+    return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.0f} MiB"

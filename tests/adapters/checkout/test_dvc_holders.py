@@ -1,0 +1,58 @@
+"""DVC's record of readers and writers after a kill, a reused process number, a full disk."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.adapters.checkout import dvc_holders
+
+
+@pytest.fixture
+def record(tmp_path) -> Path:
+    path = tmp_path / ".dvc" / "tmp" / "rwlock"
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def gone() -> int:
+    """Return the number of a process that has ended."""
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    return done.pid
+
+
+def test_entries_of_processes_that_are_gone_or_no_dvc_are_dropped(record, tmp_path):
+    dead = gone()
+    with subprocess.Popen(["sleep", "60"]) as other:
+        holders = [{"pid": pid, "cmd": "dvc repro"} for pid in (other.pid, dead)]
+        content = {"read": {"a": holders, "b": holders[:1]}, "write": {"c": holders[1]}}
+        record.write_text(json.dumps(content))
+        assert dvc_holders.release_stale(tmp_path) == sorted([other.pid, dead])
+        other.kill()
+    assert json.loads(record.read_text()) == {"read": {}, "write": {}}
+
+
+def test_the_entry_of_a_running_dvc_stays(record, tmp_path):
+    code = "import time; time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, "dvc", "repro"]) as running:
+        content = {"read": {}, "write": {"c": {"pid": running.pid, "cmd": "dvc repro"}}}
+        record.write_text(json.dumps(content))
+        assert dvc_holders.release_stale(tmp_path) == []
+        running.kill()
+    assert json.loads(record.read_text()) == content
+
+
+@pytest.mark.parametrize("text", ["", '{"read": {"a": [{"pi', "[]", '{"write": {"a": 3}}'])
+def test_a_record_that_was_cut_off_is_removed(record, tmp_path, text):
+    record.write_text(text)
+    assert dvc_holders.release_stale(tmp_path) == []
+    assert not record.exists()
+
+
+def test_without_a_record_nothing_happens(tmp_path):
+    assert dvc_holders.release_stale(tmp_path) == []
+    assert os.listdir(tmp_path) == []

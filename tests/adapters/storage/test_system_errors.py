@@ -1,0 +1,77 @@
+"""Errors of the operating system as sentences."""
+
+import errno
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.adapters.storage import system_errors
+from pipeline.errors import GliaflowError
+
+
+def raised(error: BaseException, *, cause: BaseException | None = None) -> BaseException:
+    """Return an error as an `except` clause would see it."""
+    try:
+        raise error from cause
+    except type(error) as caught:
+        return caught
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "/data/a.npy"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        OSError("Can't write data (error message = 'No space left on device')"),
+        RuntimeError("(sqlite3.OperationalError) database or disk is full"),
+    ],
+)
+def test_a_full_disk_is_told_with_the_room_that_is_left(error, tmp_path):
+    sentence = system_errors.explain(raised(error), tmp_path)
+    assert sentence is not None
+    assert " is full: " in sentence and " free); make room there" in sentence
+    named = getattr(error, "filename", None) or str(tmp_path)
+    assert f"{named} could not be written" in sentence
+
+
+def test_a_full_disk_is_found_behind_the_error_of_a_library(tmp_path):
+    cause = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "model.keras"))
+    error = raised(ValueError("cannot save the model"), cause=cause)
+    sentence = system_errors.explain(error, Path("/"))
+    assert sentence is not None and str(tmp_path / "model.keras") in sentence
+
+
+@pytest.mark.parametrize(
+    "number, words",
+    [
+        (errno.EACCES, "change its permissions"),
+        (errno.EROFS, "read-only file system"),
+        (errno.ENAMETOOLONG, "use a shorter one"),
+        (errno.ELOOP, "leads back to itself"),
+    ],
+)
+def test_a_refused_access_names_the_path_and_what_to_do(number, words, tmp_path):
+    sentence = system_errors.explain(raised(OSError(number, "refused", "scans/a.tif")), tmp_path)
+    assert sentence is not None
+    assert sentence.startswith("scans/a.tif ") and words in sentence
+
+
+def test_memory_that_ran_out_is_told(tmp_path):
+    sentence = system_errors.explain(raised(MemoryError("Unable to allocate 2 TiB")), tmp_path)
+    assert sentence is not None and sentence.startswith("memory ran out (Unable to allocate 2 TiB)")
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.ECONNREFUSED, "refused")])
+def test_any_other_error_is_left_to_its_traceback(error, tmp_path):
+    assert system_errors.explain(raised(error), tmp_path) is None
+
+
+def test_room_is_checked_on_the_disk_of_a_path_that_does_not_exist_yet(tmp_path):
+    free = shutil.disk_usage(tmp_path).free
+    system_errors.check_free(tmp_path / "a" / "b", free // 2, what="train")
+    with pytest.raises(GliaflowError) as refused:
+        system_errors.check_free(tmp_path / "a" / "b", 4 * free, what="train")
+    assert str(refused.value).startswith("train needs about ")
+    assert "nothing was changed: make room there" in str(refused.value)
+    assert not (tmp_path / "a").exists()
