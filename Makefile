@@ -8,7 +8,7 @@ ENV := .venv/in-date
 PYTHONS := python3 python3.13 python3.12 python3.11
 FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
-.PHONY: help env demo test test-all bench check fmt lock docs clean up down
+.PHONY: help env demo test test-all faults bench check fmt lock docs clean up down
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,9 @@ test: $(ENV) ## run all tests except the slow ones
 
 test-all: $(ENV) ## run the slow tests too: servers, workers, kills and restarts
 	@tests/side_by_side
+
+faults: $(ENV) ## break things on purpose, with a line for each; FAULTS="--part disk" chooses
+	@cd tests && PYTHONPATH=.:.. python -m faults $(FAULTS)
 
 bench: $(ENV) ## compare speed with PyTorch and the published way; PyTorch's rows need `.venv/bin/uv pip install torch`
 	@python -m bench.cpu

@@ -75,8 +75,13 @@ def _wait(server: subprocess.Popen[bytes], health: str) -> None:
         health, seconds=SECONDS_TO_START, is_alive=lambda: server.poll() is None
     )
     if not answered:
+        code = server.poll()
+        fault = (
+            f"did not answer at {health} within {SECONDS_TO_START} s"
+            if code is None
+            else f"ended with exit code {code} before it answered"
+        )
         raise GliaflowError(
-            f"the Prefect server of this run did not answer at {health} within "
-            f"{SECONDS_TO_START} s; run the same command again, or set PREFECT_API_URL to a server "
-            "that runs"
+            f"the Prefect server of this run {fault}; run the same command again, or set "
+            "PREFECT_API_URL to a server that runs"
         )

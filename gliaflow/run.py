@@ -13,10 +13,13 @@ from pipeline.errors import GliaflowError
 @app.command(epilog="Example: gliaflow run")
 def run() -> None:
     """Build what changed, then register, decide and promote."""
+    from pipeline.adapters.checkout import dvc_lock
     from pipeline.adapters.checkout.project import find_project
+    from pipeline.adapters.storage import system_errors
     from pipeline.domain.decisions import DecisionRecord
 
     project = find_project(Path.cwd())
+    system_errors.check_free(project.root, dvc_lock.MIN_FREE, what="gliaflow run")
     from flows import temporary_server
     from flows.retrain import retrain
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from pipeline.adapters.process import locks
+from pipeline.adapters.process import locks, native_logs
 from pipeline.adapters.storage import files
 from pipeline.adapters.tracking import mlflow_client
 from pipeline.domain import lineage
@@ -106,8 +106,8 @@ class Registry:
             database was used, so that one that went missing is not replaced by an empty one.
 
     Raises:
-        GliaflowError: the SQLite database is damaged, may not be written, or was there before
-            and is gone.
+        GliaflowError: the SQLite database is damaged, may not be written, was there before and
+            is gone, or came with a checkout that was copied or moved.
     """
 
     def __init__(self, section: Register, root: Path, *, lock: Path):
@@ -117,7 +117,9 @@ class Registry:
         self._experiment = section.experiment
         self._uri = mlflow_client.tracking_uri(section, root)
         self._lock = lock
-        _refuse_missing(mlflow_client.sqlite_path(self._uri), lock.with_name("registry.path"))
+        _refuse_other_database(
+            mlflow_client.sqlite_path(self._uri), root, lock.with_name("registry.path")
+        )
         mlflow_client.prepare(self._uri)
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # it logs the tables it creates
         mlflow.set_tracking_uri(self._uri)
@@ -194,6 +196,7 @@ class Registry:
         import mlflow
 
         folder = self.verify(version)
+        native_logs.import_keras()  # before MLflow does, without TensorFlow's banners
         with self._as_gliaflow_errors():
             return mlflow.keras.load_model(str(folder))
 
@@ -376,16 +379,30 @@ class Registry:
             ) from None  # the cause may hold a password
 
 
-def _refuse_missing(database: Path | None, record: Path) -> None:
-    """Remember the SQLite database in use; refuse one that was there before and is gone."""
+def _refuse_other_database(database: Path | None, root: Path, record: Path) -> None:
+    """Remember the SQLite database in use; refuse one that is not what it seems.
+
+    That is one that was there before and is gone, or one that came here with its checkout:
+    MLflow notes absolute paths, so its models' files are still those of the other folder.
+    """
     if database is None:
         return
-    if not database.exists() and record.exists() and record.read_text() == str(database):
+    known = record.read_text(encoding="utf-8") if record.exists() else ""
+    if not database.exists() and known == str(database):
         raise GliaflowError(
             f"the registry {database} was there before and is gone; restore it from a backup, or "
             f"delete {record} to start with an empty one"
         )
-    files.write_text(record, str(database))
+    if database.exists() and known not in ("", str(database)) and database.is_relative_to(root):
+        inside = str(database.relative_to(root))
+        if known.endswith(f"/{inside}"):
+            raise GliaflowError(
+                f"this checkout was copied or moved from {known.removesuffix(f'/{inside}')}, where "
+                f"{database} keeps the files of its models; move it back, or delete {inside} and "
+                f"{record.relative_to(root)} to start with an empty registry"
+            )
+    if known != str(database):  # not written again: a full disk is no reason not to read
+        files.write_text(record, str(database))
 
 
 def _files_digest(folder: Path) -> str:

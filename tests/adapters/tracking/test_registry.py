@@ -1,6 +1,7 @@
 """The model registry against MLflow itself, on SQLite."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -307,6 +308,23 @@ def test_a_version_without_a_digest_of_its_files_is_not_loaded(published):
 
 
 # the database
+
+
+def test_a_database_that_came_with_a_copied_checkout_is_refused(section, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    first, second = tmp_path / "first", tmp_path / "second"
+    (first / ".local").mkdir(parents=True)
+    section = section.model_copy(update={"tracking_uri": "sqlite:///mlflow.db"})
+    Registry(section, first, lock=first / ".local" / "registry.lock")
+    shutil.copytree(first, second)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")  # MLflow set it
+    with pytest.raises(GliaflowError) as refused:
+        Registry(section, second, lock=second / ".local" / "registry.lock")
+    assert f"this checkout was copied or moved from {first}, where" in str(refused.value)
+    assert "delete mlflow.db and .local/registry.path to start" in str(refused.value)
+    (second / ".local" / "registry.path").unlink()
+    (second / "mlflow.db").unlink()
+    assert Registry(section, second, lock=second / ".local" / "registry.lock").versions() == []
 
 
 def test_a_database_that_went_missing_is_not_replaced_by_an_empty_one(
