@@ -27,17 +27,12 @@ def failed_on_error(function: Callable[P, R]) -> Callable[P, R | State]:
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R | State:
         try:
-            return function(*args, **kwargs)
+            with system_errors.explained(Path.cwd()):
+                return function(*args, **kwargs)
         except GliaflowError as error:
-            sentence = str(error)
-        except Exception as error:
-            explained = system_errors.explain(error, Path.cwd())
-            if explained is None:
-                raise
-            sentence = explained
-        logging.getLogger("prefect.flow_runs").addFilter(_is_new)
-        get_run_logger().error(sentence)
-        return Failed(message=sentence)
+            logging.getLogger("prefect.flow_runs").addFilter(_is_new)
+            get_run_logger().error(str(error))
+            return Failed(message=str(error))
 
     return wrapped
 

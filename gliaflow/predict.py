@@ -25,11 +25,12 @@ def predict(
 ) -> None:
     """Segment new scans with the champion: masks, tumour pixels, overlays."""
     from pipeline.adapters.checkout.project import find_project
+    from pipeline.adapters.storage import system_errors
     from pipeline.app import prediction
 
     project = find_project(Path.cwd())
-    typer.echo(
-        prediction.predict_folder(
+    with system_errors.explained(out):
+        sentence = prediction.predict_folder(
             project, scans, out, model_file=model, overlays=overlays, exact=exact
         )
-    )
+    typer.echo(sentence)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pipeline.adapters.storage import system_errors
 from pipeline.errors import GliaflowError
 
 USAGE = "usage: python -m pipeline.stages NAME --key path ..."
@@ -37,24 +38,13 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
-        return _run(_load(name), name, paths)
+        with system_errors.explained(Path.cwd()):
+            return _run(_load(name), name, paths)
     except GliaflowError as error:
-        return _fail(name, str(error))
+        print(f"gliaflow: {name}: {error}", file=sys.stderr, flush=True)
+        return 1
     except KeyboardInterrupt:
         return 130
-    except Exception as error:
-        from pipeline.adapters.storage import system_errors
-
-        sentence = system_errors.explain(error, Path.cwd())
-        if sentence is None:
-            raise
-        return _fail(name, sentence)
-
-
-def _fail(stage: str, sentence: str) -> int:
-    """Report an error that a person can fix; return the exit code for it."""
-    print(f"gliaflow: {stage}: {sentence}", file=sys.stderr, flush=True)
-    return 1
 
 
 def _stage_names() -> list[str]:
@@ -93,7 +83,6 @@ def _run(stage: ModuleType, name: str, paths: dict[str, Path]) -> int:
     """Call `run` of a stage; return the exit code."""
     from pipeline import params
     from pipeline.adapters.checkout import dvc_lock, project
-    from pipeline.adapters.storage import system_errors
 
     params_file = paths.pop("params", Path("params.yaml"))
     parameters = params.load(params_file)

@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import GliaflowError
@@ -25,6 +26,24 @@ ADVICE = {
     errno.EIO: "could not be read or written (input/output error); check the disk",
     errno.EFBIG: "would be larger than this system allows; raise the limit on file sizes",
 }
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Turn errors that a person can fix into a `GliaflowError`; leave others as they are.
+
+    Args:
+        folder: where the block works, for errors that name no path.
+    """
+    try:
+        yield
+    except GliaflowError:
+        raise
+    except Exception as error:
+        sentence = explain(error, folder)
+        if sentence is None:
+            raise
+        raise GliaflowError(sentence) from error
 
 
 def explain(error: BaseException, folder: Path) -> str | None:

@@ -1,5 +1,6 @@
 """Calls to the MLflow client that the training log and the registry share."""
 
+import logging
 import os
 import sqlite3
 import time
@@ -15,7 +16,7 @@ TRAINING_TAG = "gliaflow.training"
 SQLITE = "sqlite:///"
 RUNS_PER_PAGE = 1000
 # With MLflow's own settings a server that is gone is given up after four minutes.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "12"}
 
 
 def tracking_uri(section: Register, root: Path) -> str:
@@ -36,13 +37,15 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def prepare(uri: str) -> None:
-    """Get ready to talk to MLflow: limit waiting, and check a SQLite file.
+    """Get ready to talk to MLflow: limit waiting and logs, and check a SQLite file.
 
     A new SQLite file is created with mode 600.
 
     Raises:
         GliaflowError: the SQLite file is a folder, damaged, or may not be written.
     """
+    # It logs the tables that it creates, and tracebacks of errors that it raises as well.
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
     path = sqlite_path(uri)

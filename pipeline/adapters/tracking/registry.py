@@ -5,7 +5,6 @@ and creates nothing. Judges no model: callers decide where the alias points.
 """
 
 import json
-import logging
 import os
 import time
 import warnings
@@ -121,7 +120,6 @@ class Registry:
             mlflow_client.sqlite_path(self._uri), root, lock.with_name("registry.path")
         )
         mlflow_client.prepare(self._uri)
-        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it logs the tables it creates
         mlflow.set_tracking_uri(self._uri)
         self._client = mlflow.MlflowClient(self._uri)
 

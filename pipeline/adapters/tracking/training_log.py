@@ -4,7 +4,6 @@ Training never depends on it: publishing reads history.csv afterwards.
 """
 
 import importlib.util
-import logging
 import os
 import socket
 import sys
@@ -82,7 +81,6 @@ def _open(section: Register, digest: str) -> _MlflowLog | _NoLog:
     try:
         from mlflow import MlflowClient
 
-        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it logs the tables it creates
         uri = mlflow_client.tracking_uri(section, Path.cwd())  # DVC runs stages in the root
         mlflow_client.prepare(uri)
         client = MlflowClient(uri)

@@ -75,3 +75,12 @@ def test_room_is_checked_on_the_disk_of_a_path_that_does_not_exist_yet(tmp_path)
     assert str(refused.value).startswith("train needs about ")
     assert "nothing was changed: make room there" in str(refused.value)
     assert not (tmp_path / "a").exists()
+
+
+def test_a_block_raises_the_sentence_and_leaves_other_errors_alone(tmp_path):
+    with pytest.raises(GliaflowError, match="is full"), system_errors.explained(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(GliaflowError, match=r"^as it is$"), system_errors.explained(tmp_path):
+        raise GliaflowError("as it is")
+    with pytest.raises(ZeroDivisionError), system_errors.explained(tmp_path):
+        raise ZeroDivisionError
