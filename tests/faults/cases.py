@@ -137,7 +137,7 @@ def kill_predictions(place: Workplace) -> str:
         folder = place.root / name
         return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*_mask.tif")}
 
-    scans = ("gliaflow", "predict", "data/raw/source", "--out")
+    scans = ("gliaflow", "predict", "data/raw/source", "--exact", "--out")
     assert place.call(*scans, "expected").returncode == 0
     shutil.rmtree(place.root / ".local/runtimes")
     command = [*scans, "out"]
@@ -148,7 +148,8 @@ def kill_predictions(place: Workplace) -> str:
         shutil.rmtree(place.root / "out", ignore_errors=True)
     done = place.call(*command)
     assert done.returncode == 0, done.stderr
-    assert masks("out") == masks("expected")
+    different = [name for name, mask in masks("expected").items() if masks("out").get(name) != mask]
+    assert not different, f"masks differ: {different[:5]} and {len(different)} in total"
     return f"{kills} kills of 20; {len(masks('out'))} masks equal"
 
 
@@ -283,7 +284,8 @@ def silent_mlflow(place: Workplace) -> str:
 def silent_s3(place: Workplace) -> str:
     with silent_server() as address:
         place.change(fetch={"source": "s3://scans/lgg", "endpoint_url": address})
-        done = place.call(*RUN, timeout=120)
+        login = {"AWS_ACCESS_KEY_ID": "gliaflow", "AWS_SECRET_ACCESS_KEY": "made-up"}
+        done = place.call(*RUN, timeout=120, **login)
     return check_refused(done, address)[:200]
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pipeline.adapters.process import locks, native_logs
-from pipeline.adapters.storage import files
+from pipeline.adapters.storage import files, system_errors
 from pipeline.adapters.tracking import mlflow_client
 from pipeline.domain import lineage
 from pipeline.domain.decisions import DecisionRecord, Score
@@ -369,6 +369,9 @@ class Registry:
         try:
             yield
         except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
+            database = mlflow_client.sqlite_path(self._uri)
+            if database is not None and system_errors.says_full(str(error)):
+                raise GliaflowError(system_errors.full_disk(database)) from None
             raise GliaflowError(
                 redact(
                     f"MLflow at {self._uri} refused: {' '.join(str(error).split())[:300]}; check "
