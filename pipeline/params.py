@@ -52,6 +52,15 @@ class Fetch(Section):
     )
     endpoint_url: str | None = Field(description=ENDPOINT)
     max_gib: Positive = Field(description="A zip that expands beyond this is refused, in GiB.")
+    max_file_mib: Annotated[int, Field(ge=1, le=4096)] = Field(
+        description="A file larger than this is refused, in MiB."
+    )
+    max_patient_files: Annotated[int, Field(ge=1, le=200_000)] = Field(
+        description="A patient with more files, masks included, is refused."
+    )
+    max_batch_patients: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        description="A source or batch with more patients is refused."
+    )
     phantom: Phantom
 
 

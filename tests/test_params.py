@@ -84,6 +84,12 @@ def test_an_unknown_key_similar_to_none_is_named_with_the_known_keys(raw):
     ("key", "value", "allowed"),
     [
         ("fetch.phantom.patients", 2, "greater than or equal to 3"),
+        ("fetch.max_file_mib", 0, "greater than or equal to 1"),
+        ("fetch.max_file_mib", 4097, "less than or equal to 4096"),
+        ("fetch.max_patient_files", 0, "greater than or equal to 1"),
+        ("fetch.max_patient_files", 200_001, "less than or equal to 200000"),
+        ("fetch.max_batch_patients", 0, "greater than or equal to 1"),
+        ("fetch.max_batch_patients", 1_000_001, "less than or equal to 1000000"),
         ("split.validation", 0, "greater than 0"),
         ("split.test", 1.0, "less than 1"),
         ("split.unit", "slices", "'patient' or 'slice'"),
@@ -126,6 +132,9 @@ def test_a_value_out_of_range_is_named_with_its_key_and_what_is_allowed(raw, key
         ("gate.min_tversky", 0.0),
         ("gate.min_patients", 1),
         ("fetch.phantom.slices", 5),
+        ("fetch.max_file_mib", 1),
+        ("fetch.max_patient_files", 200_000),
+        ("fetch.max_batch_patients", 1_000_000),
     ],
 )
 def test_a_value_at_the_end_of_its_range_is_accepted(raw, key, value):

@@ -6,6 +6,7 @@ from pipeline.adapters.checkout.project import Project
 from pipeline.adapters.process import locks
 from pipeline.adapters.scans import inbox
 from pipeline.adapters.scans.inbox import Inbox
+from pipeline.adapters.scans.sources import Limits
 
 
 def open_inbox(project: Project) -> Inbox:
@@ -17,7 +18,7 @@ def open_inbox(project: Project) -> Inbox:
         state=project.local.inbox,
         lock=project.local.incoming_lock,
         endpoint_url=watch.endpoint_url,
-        max_gib=project.params.fetch.max_gib,
+        limits=Limits.from_params(project.params.fetch),
         settle_seconds=watch.settle_seconds,
     )
 

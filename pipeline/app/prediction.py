@@ -1,5 +1,6 @@
 """Segment new scans: masks, tumour pixels and overlays, with or without reference masks."""
 
+import stat
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from pipeline.adapters.process import native_logs, progress
 from pipeline.adapters.report import overlays as overlay_images
 from pipeline.adapters.scans import image_files, patient_files, sources
 from pipeline.adapters.scans.arrays import Scan
+from pipeline.adapters.scans.sources import Limits, SourceFile
 from pipeline.adapters.storage import csv_files, files
 from pipeline.app.open_registry import open_registry
 from pipeline.domain import intensity, metrics, postprocessing, scans
@@ -25,6 +27,7 @@ from pipeline.errors import GliaflowError
 
 # What the output holds beside a folder per patient.
 RESERVED = {"slices.csv", "patients.csv", "refused.csv", "overlays"}
+NAMES = "regular files <patient>/<patient>_<n>.tif"
 SAMPLE_SLICES = 32  # runtimes of a model are compared and timed on this many slices
 
 
@@ -55,7 +58,7 @@ def predict_folder(
     Args:
         folder: holds `<patient>/<patient>_<n>.tif`, or is the folder of one patient.
         out: new or empty. Gets `<patient>/<patient>_<n>_mask.tif`, slices.csv, patients.csv,
-            `overlays/<patient>/<patient>_<n>.png`, and refused.csv for what could not be read.
+            `overlays/<patient>/<patient>_<n>.png`, and refused.csv for what was not read.
         model_file: a .keras file; None: the champion.
         overlays: also write images with the predicted outline.
         exact: use only runtimes whose masks equal those of Keras in every pixel.
@@ -64,9 +67,11 @@ def predict_folder(
         What was done, as a sentence.
 
     Raises:
-        GliaflowError: no tif in `folder`, no readable patient, no model, or `out` is not empty.
+        GliaflowError: no tif in `folder`, too many patients, no readable patient, no model, or
+            `out` is not empty.
     """
-    patients = _patients(folder)
+    _check_arguments(folder, out, model_file)
+    patients, refused = _patients(folder, Limits.from_params(project.params.fetch))
     reserved = sorted(RESERVED & set(patients))
     if reserved:
         raise GliaflowError(
@@ -74,19 +79,18 @@ def predict_folder(
             "rename the patient's folder"
         )
     _check_output(out)
+    if not patients:
+        raise _nobody_predicted(folder, out, refused)
     section = project.params.evaluate
     model = _model_reference(project, model_file)
     runtime = _runtime(project, model, patients, folder, exact=exact)
     post = postprocessing.PostProcessing.from_params(section)
-    slices, refused = segment(runtime, patients, folder, out, post=post, overlays=overlays)
-    out.mkdir(parents=True, exist_ok=True)
-    if refused:
-        csv_files.write_table(out / "refused.csv", pd.DataFrame(refused))
+    slices, unreadable = segment(runtime, patients, folder, out, post=post, overlays=overlays)
+    refused += unreadable
     if not slices:
-        raise GliaflowError(
-            f"no patient of {folder} could be predicted; {out / 'refused.csv'} names the file and "
-            "the reason for each"
-        )
+        raise _nobody_predicted(folder, out, refused)
+    if refused:
+        _write_refused(out, refused)
     table = pd.DataFrame(slices)
     columns = table.drop(columns=["true_positives"]).dropna(axis=1, how="all")
     csv_files.write_table(out / "slices.csv", columns)
@@ -101,20 +105,33 @@ def _summary(
     runtime: runtimes.Runtime,
     out: Path,
 ) -> str:
-    unreadable = len({row["patient"] for row in refused})
+    unreadable = len({row["patient"] for row in refused} - set(table.patient))
+    left_out = (
+        f"{unreadable} patients could not be read" if unreadable else "some files were not read"
+    )
     comparison = runtime.comparison
     return (
         f"{table.patient.nunique()} patients, {len(table)} slices, "
         f"{int((table.tumour_pixels > 0).sum())} with tumour predicted by {model.name} "
         f"({comparison.runtime}, {comparison.differing_share:.4%} of pixels differ from Keras on "
         f"{comparison.sample_slices} slices); "
-        + (
-            f"{unreadable} patients could not be read: {out / 'refused.csv'}; "
-            if unreadable
-            else ""
-        )
+        + (f"{left_out}: {out / 'refused.csv'}; " if refused else "")
         + f"see {out / 'patients.csv'}. Not for clinical use."
     )
+
+
+def _nobody_predicted(folder: Path, out: Path, refused: list[dict[str, Any]]) -> GliaflowError:
+    """Write refused.csv; return the error that points to it."""
+    _write_refused(out, refused)
+    return GliaflowError(
+        f"no patient of {folder} could be predicted; {out / 'refused.csv'} names the file and "
+        "the reason for each"
+    )
+
+
+def _write_refused(out: Path, refused: list[dict[str, Any]]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    csv_files.write_table(out / "refused.csv", pd.DataFrame(refused))
 
 
 def segment(
@@ -149,10 +166,38 @@ def segment(
     return [row for rows in written for row in rows.result()], refused
 
 
+def _check_arguments(folder: Path, out: Path, model_file: Path | None) -> None:
+    """Make sure that the paths can be printed, and that the model is a file if it is there."""
+    for path in (folder, out, *([model_file] if model_file else [])):
+        if fault := scans.print_fault(str(path)):
+            raise GliaflowError(
+                f"{sources.printable(path)} cannot be used as a path ({fault}); rename it"
+            )
+    if model_file is None:
+        return
+    try:
+        status = model_file.stat()
+        if stat.S_ISREG(status.st_mode):
+            model_file.open("rb").close()
+    except FileNotFoundError:
+        return  # whoever loads it says so
+    except OSError as error:
+        raise GliaflowError(
+            f"{model_file} cannot be read ({error.strerror}); give another file with --model"
+        ) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise GliaflowError(
+            f"{model_file} is {sources.kind_of(status)}; expected a .keras file: give one with "
+            "--model"
+        )
+
+
 def _check_output(out: Path) -> None:
     """Make sure that `out` is an empty folder, or a new one that can be created and written."""
     try:
         is_new = not out.exists()
+        if is_new and out.is_symlink():
+            raise GliaflowError(f"{out} is a link to nothing; give another folder with --out")
         if not is_new and (not out.is_dir() or any(out.iterdir())):
             raise GliaflowError(f"{out} exists and is not empty; give a new folder with --out")
         out.mkdir(parents=True, exist_ok=True)
@@ -166,19 +211,72 @@ def _check_output(out: Path) -> None:
         ) from error
 
 
-def _patients(folder: Path) -> dict[str, list[Path]]:
-    """Map each patient below a folder to its tif files."""
-    if not folder.is_dir():
-        raise GliaflowError(
-            f"{folder} is not a folder; expected one with <patient>/<patient>_<n>.tif in it"
-        )
-    patients = defaultdict(list)
-    for path in sources.walk_files(folder.resolve()):
-        if sources.is_slice(path):
-            patients[path.parent.name].append(path)
-    if not patients:
+def _patients(folder: Path, limits: Limits) -> tuple[dict[str, list[Path]], list[dict[str, Any]]]:
+    """Map each patient below a folder to its tif files; equal copies count once.
+
+    Returns:
+        The patients, and rows of refused.csv for all that is not read.
+    """
+    _check_is_folder(folder)
+    listing = sources.list_folder(folder)
+    of_patients = [file for file in listing.files if file.patient]
+    if not of_patients and not listing.skipped:
         raise GliaflowError(f"{folder} contains no tif; expected <patient>/<patient>_<n>.tif in it")
-    return dict(patients)
+    sources.check_patients(of_patients, limits, str(folder))
+    refused = [_refusal(item.patient, item.path, item.reason, NAMES) for item in listing.skipped]
+    excesses = sources.find_excesses(of_patients, limits)
+    refused += [
+        _refusal(excess.patient, excess.file, excess.found, f"at most {excess.allowed}")
+        for excess in excesses
+    ]
+    files_of = defaultdict(list)
+    for file in of_patients:
+        files_of[file.patient].append(file)
+    patients = {}
+    for patient in sorted(files_of.keys() - {excess.patient for excess in excesses}):
+        kept, faults = _unique(files_of[patient])
+        refused += faults
+        if not faults:
+            patients[patient] = [Path(file.where) for file in kept]
+    return patients, refused
+
+
+def _check_is_folder(folder: Path) -> None:
+    try:
+        status = folder.stat()
+    except FileNotFoundError as error:
+        raise GliaflowError(
+            f"{folder} is not a folder, it does not exist; expected one with "
+            "<patient>/<patient>_<n>.tif in it"
+        ) from error
+    except OSError as error:
+        raise GliaflowError(
+            f"{folder} cannot be read ({error.strerror}); expected a folder with "
+            "<patient>/<patient>_<n>.tif in it"
+        ) from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise GliaflowError(
+            f"{folder} is {sources.kind_of(status)}, not a folder; expected one with "
+            "<patient>/<patient>_<n>.tif in it"
+        )
+
+
+def _unique(files: list[SourceFile]) -> tuple[list[SourceFile], list[dict[str, Any]]]:
+    """Return the files of a patient without equal copies, and rows for copies that differ."""
+    patient, expected = files[0].patient, "equal copies of a slice: remove one of them"
+    try:
+        kept, differing = sources.unique_copies(files)
+    except (GliaflowError, OSError) as error:  # one of the copies cannot be read
+        return [], [_refusal(patient, "", str(error), expected)]
+    return kept, [
+        _refusal(patient, other.inside, f"other content than {first.inside}", expected)
+        for first, other in differing
+    ]
+
+
+def _refusal(patient: str, file: str, found: str, expected: str) -> dict[str, Any]:
+    """Return a row of refused.csv."""
+    return {"patient": patient, "file": file, "found": found, "expected": expected}
 
 
 def _model_reference(project: Project, model_file: Path | None) -> ModelReference:
@@ -270,8 +368,11 @@ class ReadPatient:
 def _read_all(
     patients: dict[str, list[Path]], folder: Path, shape: tuple[int, ...]
 ) -> Iterator[ReadPatient]:
+    height, width, _ = shape
     for name, paths in sorted(patients.items()):
-        read = patient_files.read_patient(name, paths, root=folder.resolve(), needs_masks=False)
+        read = patient_files.read_patient(
+            name, paths, root=folder.resolve(), needs_masks=False, plane=(height, width)
+        )
         fits = read.scan is not None and read.scan.images.shape[1:] == shape
         has_masks = np.array([row["mask_file"] is not None for row in read.rows])
         yield ReadPatient(name, read.rows, read.scan if fits else None, has_masks)
@@ -282,24 +383,41 @@ def _faults(patient: ReadPatient, shape: tuple[int, ...]) -> list[dict[str, Any]
     expected = "x".join(map(str, shape)) + " uint8, one image per slice number"
     rows = []
     for row in patient.rows:
-        size = tuple(row[key] for key in ("height", "width", "channels"))
-        fault = (
-            row["unreadable"]
-            or (row["misnamed"] and "the name does not match its folder")
-            or (row["file"] is None and "a mask without an image")
-            or ((size != shape or row["dtype"] != "uint8") and
-                f"{'x'.join(map(str, size))} {row['dtype']}")
-            or (row["numbering"] if "twice" in (row["numbering"] or "") else None)
-        )  # fmt: skip
-        if fault:
+        if fault := _fault_of_image(row, shape):
             file = row["file"] or row["mask_file"]
-            rows.append(
-                {"patient": patient.name, "file": file, "found": fault, "expected": expected}
-            )
-    return rows or [
-        {"patient": patient.name, "file": "", "found": "slices of different sizes",
-         "expected": expected}
-    ]  # fmt: skip
+            rows.append(_refusal(patient.name, file, fault, expected))
+        of_image = (row["height"] or shape[0], row["width"] or shape[1], 1)
+        if fault := _fault_of_mask(row, of_image):
+            of_mask = f"{'x'.join(map(str, of_image))}, the size of its image"
+            rows.append(_refusal(patient.name, row["mask_file"], fault, of_mask))
+    return rows or [_refusal(patient.name, "", "slices of different sizes", expected)]
+
+
+def _fault_of_image(row: dict[str, Any], shape: tuple[int, ...]) -> str:
+    """Return what is wrong with the image of a slice; empty if nothing is."""
+    size = tuple(row[key] for key in ("height", "width", "channels"))
+    if row["misnamed"]:
+        return "the name does not match its folder"
+    if row["file"] is None:
+        return "a mask without an image"
+    if fault := patient_files.unreadable_files(row).get("file"):
+        return fault
+    if size != shape or row["dtype"] != "uint8":
+        return f"{'x'.join(map(str, size))} {row['dtype']}"
+    return row["numbering"] if "twice" in (row["numbering"] or "") else ""
+
+
+def _fault_of_mask(row: dict[str, Any], expected: tuple[int, ...]) -> str:
+    """Return what is wrong with the mask of a slice; empty if nothing is, or there is none.
+
+    Args:
+        expected: its height, width and channels.
+    """
+    if fault := patient_files.unreadable_files(row).get("mask_file"):
+        return fault
+    size = tuple(row[key] for key in ("mask_height", "mask_width", "mask_channels"))
+    is_other_size = row["mask_height"] is not None and size != expected
+    return "x".join(map(str, size)) if is_other_size else ""
 
 
 def _read_ahead(patients: Iterator[ReadPatient]) -> Iterator[ReadPatient]:

@@ -5,7 +5,9 @@ Does not know where the inbox is: listings of a folder and of a bucket look the 
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 MARKER = "COMPLETE"
 
@@ -39,7 +41,8 @@ class Observation:
 def signature(listing: Iterable[ListedFile]) -> str:
     """Return a digest of a listing; the order of its files does not count."""
     lines = sorted(f"{file.path}\t{file.size}\t{file.stamp}" for file in listing)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    # A file's name need not be valid UTF-8.
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogatepass")).hexdigest()
 
 
 def observe(
@@ -52,10 +55,12 @@ def observe(
         now: seconds since 1970.
 
     Returns:
-        `previous` if the listing is unchanged, else an observation that starts now.
+        `previous` if the listing is unchanged, else an observation that starts now. It also
+        starts now if `previous` lies in the future: the clock was set back, and the batch
+        would not settle before that time comes again.
     """
     current = signature(listing)
-    if previous is not None and previous.signature == current:
+    if previous is not None and previous.signature == current and previous.since <= now:
         return previous
     return Observation(current, now)
 
@@ -70,6 +75,28 @@ def has_arrived(
     """
     paths = {file.path for file in listing}
     return MARKER in paths or now - observation.since >= settle_seconds
+
+
+def time_of_arrival(now: float, earlier: Iterable[str]) -> str:
+    """Return the time to note for a batch that is imported now, ISO 8601, UTC.
+
+    The order of arrival decides which of two scans is used. So the time is later than that of
+    every batch imported before, also if the clock was set back: then by one second.
+
+    Args:
+        now: seconds since 1970.
+        earlier: times in the notes of the other batches; what is no time does not count.
+    """
+    times = [datetime.fromtimestamp(now, UTC)]
+    for text in earlier:
+        with suppress(ValueError, OverflowError):  # no time, or the last one that there is
+            times.append(_instant(text) + timedelta(seconds=1))
+    return max(times).isoformat(timespec="seconds")
+
+
+def _instant(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def batch_digest(files: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ know files.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +17,15 @@ PRE, FLAIR, POST = range(3)
 
 # The only validation rule that puts slices into quarantine rather than their patient.
 CONFLICT = "conflict"
+
+# Tumour covers less of a slice. A mask that covers more is taken for an inverted one.
+MAX_TUMOUR_SHARE = 0.5
+
+# File systems allow 255 bytes; a slice's number, the suffix and the name of a temporary file are
+# added to it.
+MAX_NAME_BYTES = 200
+# Unicode's categories of control characters, line separators and paragraph separators.
+_BREAKING = {"Cc", "Zl", "Zp"}
 
 # A slice number has at most five digits: no scanner takes more slices, and a date read as a
 # number would mean millions of missing ones.
@@ -45,6 +55,27 @@ def parse_name(name: str) -> SliceName | None:
 def file_name(patient: str, number: int, *, is_mask: bool) -> str:
     """Return the name of the file of a slice or its mask, as `parse_name` reads it."""
     return f"{patient}_{number}{'_mask' if is_mask else ''}.tif"
+
+
+def name_fault(name: str) -> str:
+    """Return why the name of a file or folder cannot be used; empty if it can.
+
+    Args:
+        name: as Python reads it from a file system: bytes that are not UTF-8 are surrogates.
+    """
+    fault = print_fault(name)
+    if fault or len(name.encode()) <= MAX_NAME_BYTES:
+        return fault
+    return f"its name has {len(name.encode())} bytes, allowed are {MAX_NAME_BYTES}"
+
+
+def print_fault(name: str) -> str:
+    """Return why a name cannot be printed on one line; empty if it can. See `name_fault`."""
+    if any(unicodedata.category(character) == "Cs" for character in name):
+        return "its name is not valid UTF-8"
+    if any(unicodedata.category(character) in _BREAKING for character in name):
+        return "its name holds control characters"
+    return ""
 
 
 def site_of(patient: str) -> str:
@@ -111,6 +142,16 @@ def mask_facts(mask: np.ndarray) -> dict[str, object]:
         "mask_values": shown,
         "tumour_pixels": int(np.count_nonzero(mask)),
     }
+
+
+def tumour_share(tumour_pixels: int, *, height: int, width: int) -> float:
+    """Return the share of a slice that its mask marks as tumour, in [0, 1]; empty slice: 0."""
+    return tumour_pixels / (height * width) if height * width else 0.0
+
+
+def covers_too_much(tumour_pixels: int, *, height: int, width: int) -> bool:
+    """Return whether a mask marks more of a slice than tumour does: more than half of it."""
+    return tumour_share(tumour_pixels, height=height, width=width) > MAX_TUMOUR_SHARE
 
 
 def doubled(numbers: Iterable[int]) -> list[int]:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from pipeline.adapters.process import progress
 from pipeline.adapters.scans import batches, image_files, sources
+from pipeline.adapters.scans.sources import Copied, Limits
 from pipeline.domain import phantom, scans
+from pipeline.errors import GliaflowError
 from pipeline.params import Params, Phantom
 
 
@@ -16,24 +18,47 @@ def run(params: Params, *, incoming: Path, raw: Path) -> None:
     """Fill `raw/source/` from the source and `raw/<batch>/` from each folder of `incoming`.
 
     Batches are hard-linked where the file system allows it.
+
+    Raises:
+        GliaflowError: as `sources.copy_source`; or a folder of `incoming` has a name that
+            cannot be used.
     """
-    section = params.fetch
+    section, limits = params.fetch, Limits.from_params(params.fetch)
     folder = raw / batches.SOURCE
     if section.source == "phantom":
-        count = _generate(section.phantom, folder, workers=params.ingest.workers)
+        copied = Copied(_generate(section.phantom, folder, workers=params.ingest.workers), ())
     else:
-        count = sources.copy_source(
-            section.source, folder, endpoint_url=section.endpoint_url, max_gib=section.max_gib
+        copied = sources.copy_source(
+            section.source, folder, endpoint_url=section.endpoint_url, limits=limits
         )
-    print(f"fetch: {count} files from {section.source}")
+    _report(copied, section.source)
     for batch in batches.in_arrival_order(incoming):
-        count = sources.copy_source(
-            str(batch), raw / batch.name, endpoint_url=None, max_gib=section.max_gib, link=True
+        _check_name(batch)
+        copied = sources.copy_source(
+            str(batch), raw / batch.name, endpoint_url=None, limits=limits, link=True
         )
         note = batches.read_note(batch)
         if note is not None:
             batches.write_note(raw / batch.name, note)
-        print(f"fetch: {count} files from the batch {batch.name}")
+        _report(copied, f"the batch {batch.name}")
+
+
+def _report(copied: Copied, origin: str) -> None:
+    """Print how many files came from a source or batch, and what was skipped in it."""
+    print(f"fetch: {copied.files} files from {origin}")
+    if copied.skipped:
+        print(f"fetch: {sources.describe_skipped(copied.skipped)}")
+
+
+def _check_name(batch: Path) -> None:
+    """Make sure that a batch does not take the place of the source, and that it can be named."""
+    fault = scans.name_fault(batch.name)
+    if batch.name == batches.SOURCE:
+        fault = "the scans of fetch.source are stored under this name"
+    if fault:
+        raise GliaflowError(
+            f"{sources.printable(batch)} cannot be the folder of a batch ({fault}); rename it"
+        )
 
 
 def _generate(section: Phantom, folder: Path, *, workers: int) -> int:

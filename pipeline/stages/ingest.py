@@ -60,7 +60,8 @@ def run(
     )
     if cache is not None:
         read_cache.prune(cache, keep=patients)
-    table = _table([row for rows, _ in results for row in rows])
+    order = {batch.name: i for i, batch in enumerate(batches.in_arrival_order(raw))}
+    table = _table([row for rows, _ in results for row in rows], order)
     csv_files.write_table(manifest, table)
     _report(table, decoded=sum(is_decoded for _, is_decoded in results))
 
@@ -113,7 +114,7 @@ def _decode(
 ) -> tuple[list[dict[str, Any]], Path | None]:
     """Return the rows of a patient, and the folder of its arrays; None if it has none."""
     paths, conflicts = patient_files.merge_batches(patient, versions, root=root, plane=plane)
-    read = patient_files.read_patient(patient, paths, root=root)
+    read = patient_files.read_patient(patient, paths, root=root, plane=plane)
     rows = [*read.rows, *conflicts]
     if read.scan is None:
         return rows, None
@@ -121,25 +122,46 @@ def _decode(
     return rows, scans / patient
 
 
-def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def _table(rows: list[dict[str, Any]], order: dict[str, int]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=list(patient_files.COLUMNS))
     table = table.astype(dict.fromkeys(INTEGER_COLUMNS, "Int64"))
-    return table.assign(same_image_as=_same_image(table))
+    return table.assign(same_image_as=_same_image(table, order))
 
 
-def _same_image(table: pd.DataFrame) -> pd.Series:
-    """Return, for each slice, the other patients that hold the same image, separated by spaces.
+def _same_image(table: pd.DataFrame, order: dict[str, int]) -> pd.Series:
+    """Return, for each slice, the other patients who held the same image no later, each with its file.
 
-    None where there are none. Uniform images are not compared: they all look alike.
+    None where there are none: a copy that arrives later does not count against a scan. Uniform
+    images are not compared: they all look alike.
+
+    Args:
+        order: place of each batch, by name, in the order of arrival; batches are the first
+            part of a file's path.
     """
-    digests = table.pixels.where(table.pixels != "")
-    by_digest = table.assign(pixels=digests).groupby("pixels").patient.unique()
-    shared = {digest: set(patients) for digest, patients in by_digest.items() if len(patients) > 1}
+    holders: dict[str, dict[str, tuple[int, str]]] = defaultdict(dict)
+    for digest, patient, file in zip(table.pixels, table.patient, table.file, strict=True):
+        if isinstance(digest, str) and digest:
+            first = order[file.partition("/")[0]], file
+            holders[digest][patient] = min(first, holders[digest].get(patient, first))
     return pd.Series(
         [
-            " ".join(sorted(shared[digest] - {patient})) if digest in shared else None
-            for digest, patient in zip(digests, table.patient, strict=True)
+            _others(holders.get(digest, {}), patient)
+            for digest, patient in zip(table.pixels, table.patient, strict=True)
         ],
         index=table.index,
         dtype=object,
     )
+
+
+def _others(holders: dict[str, tuple[int, str]], patient: str) -> str | None:
+    """Name the holders of an image who came no later than a patient; None if there are none.
+
+    Args:
+        holders: place in the order of arrival and file of each patient with the image.
+    """
+    others = [
+        f"{other} ({file})"
+        for other, (place, file) in sorted(holders.items())
+        if other != patient and place <= holders[patient][0]
+    ]
+    return ", ".join(others) or None

@@ -1,5 +1,10 @@
 """From a folder of scans to masks, with a model whose output is known: every pixel is tumour."""
 
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
 import cv2
 import finished_run
 import keras
@@ -7,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fakes import FakeRegistry
-from making import image, mask, write_patient, write_tif
+from making import another_user, image, mask, write_patient, write_tif
 
 from pipeline.adapters.scans.image_files import decode_image
 from pipeline.adapters.tracking.registry import Version
@@ -162,8 +167,45 @@ def test_a_second_image_of_a_slice_number_is_a_fault(predict, scans, tmp_path):
     predict()
     assert list(read(tmp_path / "out/patients.csv").patient) == ["TCGA_AX_01"]
     refused = read(tmp_path / "out/refused.csv")
-    assert set(refused.patient) == {"TCGA_BR_02"}
-    assert refused.found.str.contains("twice").any()
+    assert refused.to_dict("records") == [
+        {
+            "patient": "TCGA_BR_02",
+            "file": "more/TCGA_BR_02/TCGA_BR_02_1.tif",
+            "found": "other content than TCGA_BR_02/TCGA_BR_02_1.tif",
+            "expected": "equal copies of a slice: remove one of them",
+        }
+    ]
+
+
+def test_a_slice_number_that_is_written_in_two_ways_is_a_fault(predict, scans, tmp_path):
+    write_tif(scans / "TCGA_BR_02" / "TCGA_BR_02_01.tif", image("another", 1))
+    predict()
+    assert list(read(tmp_path / "out/patients.csv").patient) == ["TCGA_AX_01"]
+    refused = read(tmp_path / "out/refused.csv")
+    assert list(refused.found) == ["slice 1 twice"]
+
+
+def test_copies_that_cannot_be_compared_are_refused_and_the_rest_is_predicted(
+    predict, scans, tmp_path, monkeypatch
+):
+    shutil.copytree(scans / "TCGA_BR_02", scans / "copies" / "TCGA_BR_02")
+    original = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if "copies" in path.parts:
+            raise OSError(5, "Input/output error")
+        return original(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert "1 patients could not be read" in predict()
+    refused = read(tmp_path / "out/refused.csv")
+    assert list(refused.patient) == ["TCGA_BR_02"]
+    assert "Input/output error" in refused.found[0]
+
+
+def test_equal_copies_of_a_slice_count_once(predict, scans):
+    shutil.copytree(scans / "TCGA_BR_02", scans / "copies" / "TCGA_BR_02")
+    assert predict().startswith("2 patients, 6 slices")
 
 
 def test_masks_may_be_missing_for_some_slices_only(predict, scans, tmp_path):
@@ -284,3 +326,206 @@ def test_values_that_are_no_probabilities_are_refused(predict, project, tmp_path
     model.save(tmp_path / "nan.keras")
     with pytest.raises(GliaflowError, match="gives values that are no probabilities"):
         predict(model_file=tmp_path / "nan.keras")
+
+
+# What is no regular file
+
+
+def make_special(kind: str, path: Path) -> Path:
+    """Make a pipe or a folder, or return the path of a device."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    return Path("/dev/zero") if kind == "device" else path
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_a_model_that_is_no_regular_file_is_refused_at_once(predict, tmp_path, kind):
+    path = make_special(kind, tmp_path / "model.keras")
+    with pytest.raises(GliaflowError, match=f"{path} is a {kind}; expected a .keras file"):
+        predict(model_file=path)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_scans_that_are_no_folder_are_refused_at_once(predict, tmp_path, kind):
+    path = make_special(kind, tmp_path / "x")
+    with pytest.raises(GliaflowError, match=f"{path} is a {kind}, not a folder"):
+        predict(path)
+
+
+@pytest.mark.parametrize("name", ["loop", "x" * 300, "file/scans"])
+def test_scans_at_a_path_that_leads_nowhere_are_an_error_message(predict, tmp_path, name):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(GliaflowError, match="cannot be read"):
+        predict(tmp_path / name)
+
+
+def test_a_slice_that_is_no_regular_file_is_refused_and_the_rest_is_predicted(
+    predict, scans, tmp_path
+):
+    os.mkfifo(scans / "TCGA_AX_01" / "TCGA_AX_01_4.tif")
+    (scans / "TCGA_AX_01" / "TCGA_AX_01_5.tif").symlink_to(tmp_path / "nowhere")
+    summary = predict()
+    assert summary.startswith("2 patients, 6 slices")
+    assert f"some files were not read: {tmp_path / 'out/refused.csv'}" in summary
+    refused = read(tmp_path / "out/refused.csv")
+    assert list(zip(refused.patient, refused.file, refused.found, strict=True)) == [
+        ("TCGA_AX_01", f"TCGA_AX_01/TCGA_AX_01_{number}.tif", "not a regular file")
+        for number in (4, 5)
+    ]
+
+
+# What is skipped, and limits
+
+
+def test_folders_without_scans_and_names_that_cannot_be_used_are_refused(predict, scans, tmp_path):
+    (scans / "TCGA_EM_03").mkdir()
+    (scans / os.fsdecode(b"TCGA_\xff")).mkdir()
+    (scans / "TCGA_AX_01" / "TCGA_AX_01\n_4.tif").write_bytes(b"a slice")
+    assert "2 patients could not be read" in predict()
+    refused = read(tmp_path / "out/refused.csv")
+    assert list(zip(refused.file, refused.found, strict=True)) == [
+        ("'TCGA_AX_01/TCGA_AX_01\\n_4.tif'", "its name holds control characters"),
+        ("'TCGA_\\udcff'", "its name is not valid UTF-8"),
+        ("TCGA_EM_03", "no tif"),
+    ]
+
+
+def test_a_patient_folder_whose_name_is_not_valid_utf8_is_an_error_message(predict, scans):
+    folder = scans / os.fsdecode(b"TCGA_\xff")
+    (scans / "TCGA_AX_01").rename(folder)
+    with pytest.raises(GliaflowError, match="cannot be used as a path") as raised:
+        predict(folder)
+    assert str(raised.value).isascii()
+
+
+def test_a_folder_with_nothing_but_empty_patients_is_an_error_that_points_to_refused_csv(
+    predict, tmp_path
+):
+    (tmp_path / "empty" / "TCGA_EM_03").mkdir(parents=True)
+    with pytest.raises(GliaflowError, match=r"no patient of .*refused\.csv"):
+        predict(tmp_path / "empty")
+    assert list(read(tmp_path / "out/refused.csv").file) == ["TCGA_EM_03"]
+
+
+@pytest.mark.parametrize(
+    ("key", "limit", "file", "found"),
+    [
+        ("max_file_mib", 1, "TCGA_BR_02/TCGA_BR_02_1.tif", "has 2.0 MiB"),
+        ("max_patient_files", 6, "", "has 7 files"),
+    ],
+)
+def test_a_patient_over_a_limit_is_refused_and_the_others_are_predicted(
+    scans, change_params, tmp_path, key, limit, file, found
+):
+    for number in range(4, 8):
+        write_tif(scans / "TCGA_BR_02" / f"TCGA_BR_02_{number}.tif", image("another", number))
+    with (scans / "TCGA_BR_02" / "TCGA_BR_02_1.tif").open("r+b") as stream:
+        stream.truncate(2**21)
+    project = change_params(fetch={key: limit})
+    prediction.predict_folder(
+        project, scans, tmp_path / "out", model_file=project.path("model"), overlays=False
+    )
+    assert list(read(tmp_path / "out/patients.csv").patient) == ["TCGA_AX_01"]
+    (row,) = pd.read_csv(tmp_path / "out/refused.csv", keep_default_na=False).to_dict("records")
+    assert row == {
+        "patient": "TCGA_BR_02",
+        "file": file,
+        "found": found,
+        "expected": f"at most {limit} (fetch.{key} in params.yaml)",
+    }
+
+
+def test_more_patients_than_allowed_are_an_error(scans, change_params, tmp_path):
+    project = change_params(fetch={"max_batch_patients": 1})
+    with pytest.raises(GliaflowError, match=r"holds 2 patients; allowed: 1 \(fetch\.max_batch_"):
+        prediction.predict_folder(
+            project, scans, tmp_path / "out", model_file=project.path("model"), overlays=False
+        )
+    assert not (tmp_path / "out").exists()
+
+
+# Masks
+
+
+def faults_of(predict, tmp_path) -> set[tuple[str, str]]:
+    """Predict; return file and fault of every row of refused.csv."""
+    predict()
+    refused = read(tmp_path / "out/refused.csv")
+    return set(zip(refused.file, refused.found, strict=True))
+
+
+def test_a_mask_that_does_not_decode_is_named_and_not_its_image(predict, scans, tmp_path):
+    (scans / "TCGA_AX_01/TCGA_AX_01_2_mask.tif").write_bytes(b"")
+    assert faults_of(predict, tmp_path) == {
+        ("TCGA_AX_01/TCGA_AX_01_2_mask.tif", "mask: the file is empty")
+    }
+
+
+def test_a_mask_of_another_size_than_its_image_is_named(predict, scans, tmp_path):
+    write_tif(scans / "TCGA_AX_01/TCGA_AX_01_2_mask.tif", mask(5, size_px=16))
+    assert faults_of(predict, tmp_path) == {("TCGA_AX_01/TCGA_AX_01_2_mask.tif", "16x16x1")}
+    assert list(read(tmp_path / "out/refused.csv").expected) == ["32x32x1, the size of its image"]
+
+
+def test_image_and_mask_are_both_named_if_both_are_bad(predict, scans, tmp_path):
+    (scans / "TCGA_AX_01/TCGA_AX_01_2.tif").write_bytes(b"")
+    (scans / "TCGA_AX_01/TCGA_AX_01_2_mask.tif").write_bytes(b"no tif")
+    (scans / "TCGA_AX_01/TCGA_AX_01_3.tif").write_bytes(b"")
+    write_tif(scans / "TCGA_AX_01/TCGA_AX_01_3_mask.tif", mask(5, size_px=16))
+    assert faults_of(predict, tmp_path) == {
+        ("TCGA_AX_01/TCGA_AX_01_2.tif", "image: the file is empty"),
+        (
+            "TCGA_AX_01/TCGA_AX_01_2_mask.tif",
+            "mask: it is no TIFF file (it begins with b'no t')",
+        ),
+        ("TCGA_AX_01/TCGA_AX_01_3.tif", "image: the file is empty"),
+        ("TCGA_AX_01/TCGA_AX_01_3_mask.tif", "16x16x1"),
+    }
+
+
+# The output
+
+
+@pytest.mark.parametrize("kind", ["below a file", "link to nothing", "link to itself", "pipe"])
+def test_an_output_that_cannot_be_written_is_an_error_in_one_sentence(
+    project, scans, tmp_path, kind
+):
+    out = tmp_path / "out"
+    if kind == "below a file":
+        out.write_text("in the way")
+        out = out / "deep" / "out"
+    elif kind == "pipe":
+        os.mkfifo(out)
+    else:
+        out.symlink_to("out" if kind == "link to itself" else "nowhere")
+    with pytest.raises(GliaflowError, match=r"give .* with --out$") as raised:
+        prediction.predict_folder(
+            project, scans, out, model_file=project.path("model"), overlays=False
+        )
+    assert str(raised.value).startswith(f"{out} ")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.fixture
+def shared():
+    """A folder that other users can reach, unlike `tmp_path`."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("out", ["closed", "closed/out"])
+def test_an_output_in_a_folder_that_may_not_be_written_is_an_error_in_one_sentence(
+    project, shared, out
+):
+    write_patient(shared / "scans" / "TCGA_AX_01")
+    (shared / "closed").mkdir()
+    (shared / "closed").chmod(0o555)
+    with another_user(), pytest.raises(GliaflowError, match=r"cannot be written .*Permission"):
+        prediction.predict_folder(
+            project, shared / "scans", shared / out, model_file=None, overlays=False
+        )

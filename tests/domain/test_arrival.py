@@ -21,6 +21,33 @@ def test_an_observation_stays_while_nothing_changes():
     assert arrival.observe([A, B], first, now=1030) == first
 
 
+def test_an_observation_starts_again_if_the_clock_was_set_back():
+    first = arrival.observe([A, B], None, now=1000)
+    second = arrival.observe([A, B], first, now=500)
+    assert second == Observation(first.signature, 500)
+    assert has_arrived([A, B], arrival.observe([A, B], second, now=560), now=560)
+
+
+def test_a_name_that_is_not_valid_utf8_has_a_signature():
+    odd = ListedFile("P/\udcff.tif", 100, "t1")
+    assert arrival.signature([odd]) != arrival.signature([ListedFile("P/\udcfe.tif", 100, "t1")])
+
+
+@pytest.mark.parametrize(
+    ("now", "earlier", "expected"),
+    [
+        (60, [], "1970-01-01T00:01:00+00:00"),
+        (60, ["1970-01-01T00:00:30+00:00"], "1970-01-01T00:01:00+00:00"),
+        (60, ["1970-01-01T00:01:00+00:00"], "1970-01-01T00:01:01+00:00"),
+        (60, ["1970-01-01T00:02:00", "1970-01-01T00:01:30"], "1970-01-01T00:02:01+00:00"),
+        (60, ["1970-01-01T02:02:00+02:00"], "1970-01-01T00:02:01+00:00"),
+        (60, ["yesterday", "", "9999-12-31T23:59:59+00:00"], "1970-01-01T00:01:00+00:00"),
+    ],
+)
+def test_a_batch_arrives_later_than_all_that_were_imported_before(now, earlier, expected):
+    assert arrival.time_of_arrival(now, earlier) == expected
+
+
 def test_the_order_of_a_listing_does_not_count():
     first = arrival.observe([A, B], None, now=1000)
     assert arrival.observe([B, A], first, now=1030) == first

@@ -3,15 +3,18 @@ import pytest
 
 from pipeline.domain.scans import (
     SliceName,
+    covers_too_much,
     doubled,
     file_name,
     image_facts,
     is_flat,
     mask_facts,
     missing_sequences,
+    name_fault,
     numbering_fault,
     parse_name,
     site_of,
+    tumour_share,
 )
 
 
@@ -66,6 +69,39 @@ def test_a_generated_file_name_parses_back(is_mask):
 )
 def test_the_site_is_the_second_part_of_the_name(patient, site):
     assert site_of(patient) == site
+
+
+@pytest.mark.parametrize("name", ["TCGA_DU_5849_1.tif", "März 3.tif", "", "x" * 200, "日本_1.tif"])
+def test_names_that_can_be_used_have_no_fault(name):
+    assert name_fault(name) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("P_\udcff.tif", "its name is not valid UTF-8"),
+        ("P\n_1.tif", "its name holds control characters"),
+        ("P\x1b[31m_1.tif", "its name holds control characters"),
+        ("P\u2028_1.tif", "its name holds control characters"),
+        ("x" * 201, "its name has 201 bytes, allowed are 200"),
+        ("ä" * 101, "its name has 202 bytes, allowed are 200"),
+    ],
+)
+def test_names_that_cannot_be_used_have_a_fault(name, fault):
+    assert name_fault(name) == fault
+
+
+@pytest.mark.parametrize(
+    ("tumour_pixels", "share", "is_too_much"),
+    [(0, 0, False), (50, 0.5, False), (51, 0.51, True), (100, 1, True)],
+)
+def test_a_mask_may_mark_half_of_a_slice_of_a_hundred_pixels(tumour_pixels, share, is_too_much):
+    assert tumour_share(tumour_pixels, height=10, width=10) == share
+    assert covers_too_much(tumour_pixels, height=10, width=10) == is_too_much
+
+
+def test_a_mask_of_an_empty_slice_marks_nothing():
+    assert tumour_share(0, height=0, width=10) == 0
 
 
 def test_image_facts_are_size_type_and_the_mean_of_each_sequence():

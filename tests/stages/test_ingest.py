@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from pipeline.adapters.storage import csv_files
 from pipeline.errors import GliaflowError
 from pipeline.stages import ingest
 
-A, B, C = "TCGA_CS_1", "TCGA_DU_2", "TCGA_HT_3"
+A, B, C, D = "TCGA_CS_1", "TCGA_DU_2", "TCGA_HT_3", "TCGA_FG_4"
+# SHA-256 of the manifest of A and B, with the libraries of the lock.
+MANIFEST = "6acb8431a0bd782b5939fa343445a899da53f4673121f087177fa9558fa14f50"
 
 
 @pytest.fixture
@@ -47,6 +50,11 @@ def run(
 
 def patients_with_arrays(raw: Path) -> list[str]:
     return sorted(path.name for path in (raw.parent / "scans").iterdir())
+
+
+def held(patient: str, number: int, *, batch: str = "source") -> str:
+    """Return a patient and the file of a slice as the manifest names them."""
+    return f"{patient} ({batch}/{patient}/{patient}_{number}.tif)"
 
 
 def same_image(table: pd.DataFrame) -> dict[tuple[str, int], str]:
@@ -98,14 +106,47 @@ def test_a_missing_fact_is_an_empty_cell_and_whole_numbers_stay_whole(raw):
 
 def test_an_image_under_two_patients_is_reported_for_both(raw):
     write_tif(raw / "source" / B / f"{B}_3.tif", image(A, 2))
-    assert same_image(run(raw)) == {(A, 2): B, (B, 3): A}
+    assert same_image(run(raw)) == {(A, 2): held(B, 3), (B, 3): held(A, 2)}
 
 
 def test_an_image_under_three_patients_is_reported_with_the_other_two(raw):
     for patient in (B, C):
         write_patient(raw / "source" / patient)
         write_tif(raw / "source" / patient / f"{patient}_1.tif", image(A, 1))
-    assert same_image(run(raw)) == {(A, 1): f"{B} {C}", (B, 1): f"{A} {C}", (C, 1): f"{A} {B}"}
+    a, b, c = held(A, 1), held(B, 1), held(C, 1)
+    assert same_image(run(raw)) == {
+        (A, 1): f"{b}, {c}", (B, 1): f"{a}, {c}", (C, 1): f"{a}, {b}"
+    }  # fmt: skip
+
+
+def test_an_image_that_arrives_again_under_another_name_counts_against_the_later_patient(raw):
+    for name, hour in (("z-first", "09"), ("a-second", "12")):
+        batches.write_note(raw / name, batches.BatchNote(f"2026-01-01T{hour}:00:00", "x"))
+    for batch, patient, number in (("z-first", C, 1), ("a-second", D, 2)):
+        write_patient(raw / batch / patient)
+        write_tif(raw / batch / patient / f"{patient}_{number}.tif", image(A, 2))
+    assert same_image(run(raw)) == {
+        (C, 1): held(A, 2),
+        (D, 2): f"{held(A, 2)}, {held(C, 1, batch='z-first')}",
+    }
+
+
+def test_a_slice_that_joins_a_scan_later_is_compared_by_its_own_batch(raw):
+    write_patient(raw / "later" / A, numbers=(4,))
+    write_tif(raw / "later" / A / f"{A}_4.tif", image(B, 2))
+    assert same_image(run(raw)) == {(A, 4): held(B, 2)}
+
+
+def test_the_manifest_of_good_data_has_the_bytes_that_it_had(raw):
+    run(raw)
+    assert hashlib.sha256((raw.parent / "manifest.csv").read_bytes()).hexdigest() == MANIFEST
+
+
+def test_slices_of_another_size_are_described_and_give_no_arrays(raw):
+    write_tif(raw / "source" / A / f"{A}_2.tif", image(A, 2, size_px=64))
+    table = run(raw)
+    assert list(table.height[:3]) == [32, 64, 32]
+    assert patients_with_arrays(raw) == [B]
 
 
 def test_an_image_twice_under_the_same_patient_is_not_reported(raw):

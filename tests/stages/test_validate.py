@@ -139,12 +139,19 @@ KINDS = {
         "OTHER_AX_01_4_mask.tif", NAMED,
     ),
     "same image, first": Broken(
-        "BAD_AX_18", put("2.tif", image("twin", 2)), "same image", "2.tif", "BAD_AX_19",
-        "an image that no other patient holds",
+        "BAD_AX_18", put("2.tif", image("twin", 2)), "same image", "2.tif",
+        "BAD_AX_19 (source/BAD_AX_19/BAD_AX_19_3.tif)",
+        "an image that no other patient holds; remove one of the copies",
     ),
     "same image, second": Broken(
-        "BAD_AX_19", put("3.tif", image("twin", 2)), "same image", "3.tif", "BAD_AX_18",
-        "an image that no other patient holds",
+        "BAD_AX_19", put("3.tif", image("twin", 2)), "same image", "3.tif",
+        "BAD_AX_18 (source/BAD_AX_18/BAD_AX_18_2.tif)",
+        "an image that no other patient holds; remove one of the copies",
+    ),
+    "inverted mask": Broken(
+        "BAD_AX_20", put("2_mask.tif", 255 - mask(5)), "mask area", "2_mask.tif",
+        "99.6 % of the slice",
+        "tumour on at most half of the slice; check that the mask is not inverted",
     ),
 }  # fmt: skip
 
@@ -268,8 +275,8 @@ def test_a_data_set_without_tumour_is_an_error(tmp_path):
     assert Outputs(tmp_path).quarantine.empty
 
 
-def test_a_data_set_whose_masks_are_all_empty_or_full_is_valid(tmp_path):
-    write_good(tmp_path / "raw", GOOD[:3], tumour_pixels=32 * 32)
+def test_a_data_set_whose_masks_are_all_empty_or_half_full_is_valid(tmp_path):
+    write_good(tmp_path / "raw", GOOD[:3], tumour_pixels=32 * 16)
     assert run(tmp_path / "raw", min_patients=3).quarantine.empty
 
 
@@ -279,8 +286,21 @@ def test_patients_named_by_numbers_keep_their_names_in_quarantine(tmp_path):
         write_tif(tmp_path / "raw" / "source" / patient / f"{patient}_2.tif", PIXELS)
     quarantine = run(tmp_path / "raw", min_patients=1, max_quarantined=1.0).quarantine
     assert list(zip(quarantine.patient, quarantine.found, strict=True)) == [
-        ("0012", "0013"),
-        ("0013", "0012"),
+        ("0012", "0013 (source/0013/0013_2.tif)"),
+        ("0013", "0012 (source/0012/0012_2.tif)"),
+    ]
+
+
+def test_of_a_patient_and_its_copy_under_another_name_only_the_later_is_in_quarantine(tmp_path):
+    write_good(tmp_path / "raw", GOOD[:4])
+    copy = tmp_path / "raw" / "later" / "COPY_AX_01"
+    copy.mkdir(parents=True)
+    for path in (tmp_path / "raw" / "source" / GOOD[0]).iterdir():
+        (copy / path.name.replace(GOOD[0], copy.name)).write_bytes(path.read_bytes())
+    quarantine = run(tmp_path / "raw", min_patients=3, max_quarantined=0.25).quarantine
+    assert set(quarantine.patient) == {copy.name}
+    assert list(quarantine.found) == [
+        f"{GOOD[0]} (source/{GOOD[0]}/{GOOD[0]}_{number}.tif)" for number in (2, 3)
     ]
 
 

@@ -31,10 +31,14 @@ def write_note(batch: Path, note: BatchNote) -> None:
 
 def read_note(batch: Path) -> BatchNote | None:
     """Read the note of a batch; None if there is none, as for a folder put there by hand."""
+    path = batch / NOTE
     try:
-        return BatchNote(**json.loads((batch / NOTE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        if not path.is_file():  # a pipe would never end
+            return None
+        note = BatchNote(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
+    return note if isinstance(note.arrived, str) and isinstance(note.digest, str) else None
 
 
 def in_arrival_order(folder: Path) -> list[Path]:

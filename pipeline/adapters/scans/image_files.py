@@ -18,7 +18,7 @@ def decode_image(content: bytes) -> np.ndarray:
 
     Raises:
         ValueError: the content is empty, no TIFF, of several pages, larger than `MAX_SIDE_PX`,
-            or does not decode; says which.
+            of no stated size, or does not decode; says which.
     """
     import cv2
 
@@ -27,19 +27,26 @@ def decode_image(content: bytes) -> np.ndarray:
     structure = read_structure(content)
     if structure.pages != 1:
         raise ValueError(f"it has {structure.pages} pages; expected one")
-    if max(structure.width, structure.height) > MAX_SIDE_PX:
-        size = f"{structure.width}x{structure.height}"
-        raise ValueError(f"it claims {size} px; expected at most {MAX_SIDE_PX} px a side")
+    if not structure.width or not structure.height:
+        raise ValueError("it states no width or no height")
+    _check_side(structure.width, structure.height)
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:  # a header that claims an absurd size
         raise ValueError(f"it does not decode as an image ({error.err})") from error
     if image is None:
         raise ValueError("it does not decode as an image")
+    # A file may state its size twice; OpenCV follows the first.
+    _check_side(image.shape[1], image.shape[0])
     # OpenCV returns blue first. The first channel of a slice, pre-contrast, is the tif's red.
     if image.ndim == 3 and image.shape[2] == 3:
         return np.ascontiguousarray(image[..., ::-1])
     return np.asarray(image)
+
+
+def _check_side(width: int, height: int) -> None:
+    if max(width, height) > MAX_SIDE_PX:
+        raise ValueError(f"it claims {width}x{height} px; expected at most {MAX_SIDE_PX} px a side")
 
 
 def encode_tif(image: np.ndarray) -> bytes:

@@ -5,17 +5,20 @@ next look.
 """
 
 import json
+import math
 import re
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from pipeline.adapters.process import locks
 from pipeline.adapters.scans import batches, sources
+from pipeline.adapters.scans.sources import Limits
 from pipeline.adapters.storage import files, json_files, s3
 from pipeline.domain import arrival
 from pipeline.domain.arrival import ListedFile, Observation
@@ -66,15 +69,12 @@ class Folder:
 
     def listings(self) -> dict[str, list[ListedFile]]:
         try:
-            folders = [path for path in sorted(self._root.iterdir()) if path.is_dir()]
-            return {
-                folder.name: [_listed(path, folder) for path in sources.walk_files(folder)]
-                for folder in folders
-                if not folder.name.startswith(".")
-            }
+            folders = [
+                path
+                for path in sorted(self._root.iterdir())
+                if path.is_dir() and not path.name.startswith(".")
+            ]
         except FileNotFoundError as error:
-            if self._root.is_dir():  # a file was renamed meanwhile: a batch is still changing
-                return {}
             raise GliaflowError(
                 f"the inbox {self._root} is not there; create the folder, or set watch.source in "
                 "params.yaml"
@@ -84,14 +84,37 @@ class Folder:
                 f"the inbox {self._root} cannot be read ({error.strerror}); expected a readable "
                 "folder: create it, or set watch.source in params.yaml"
             ) from error
+        listings = {_storable(folder.name): _list_batch(folder) for folder in folders}
+        return {batch: listing for batch, listing in listings.items() if listing is not None}
 
     def source(self, batch: str) -> str:
         return str(self._root / batch)
 
 
-def _listed(path: Path, folder: Path) -> ListedFile:
-    status = path.stat()
-    return ListedFile(str(path.relative_to(folder)), status.st_size, str(status.st_mtime_ns))
+def _list_batch(folder: Path) -> list[ListedFile] | None:
+    """List the files of a batch; None if a folder in it was moved meanwhile.
+
+    A batch that cannot be listed must not keep the others waiting. It has a single entry, the
+    reason; it settles as others do, and is then refused when it is copied.
+    """
+    root = folder.resolve()
+    try:
+        return [
+            ListedFile(
+                str(item.path.relative_to(root)), item.status.st_size, str(item.status.st_mtime_ns)
+            )
+            for item in sources.walk(root)
+            if item.is_file and item.status is not None
+        ]
+    except FileNotFoundError:
+        return None
+    except (GliaflowError, OSError) as error:
+        return [ListedFile("", 0, str(error))]
+
+
+def _storable(name: str) -> str:
+    """Return the name of a batch, with escapes for bytes that are not UTF-8: it is refused."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 class Bucket:
@@ -131,21 +154,22 @@ class Inbox:
         lock: file; its lock is held while `incoming` changes. Whoever reads all of `incoming`
             holds it too.
         endpoint_url: of an S3 server other than Amazon's.
-        max_gib: limit on what a zip may expand to.
+        limits: what a batch may hold at most.
         settle_seconds: how long a batch must stay unchanged before it is imported.
         clock: returns seconds since 1970.
     """
 
     def __init__(
         self, place: Place, *, incoming: Path, state: Path, lock: Path, endpoint_url: str | None,
-        max_gib: float, settle_seconds: float, clock: Callable[[], float] = time.time,
+        limits: Limits, settle_seconds: float,
+        clock: Callable[[], float] = time.time,
     ):  # fmt: skip
         self._place = place
         self._incoming = incoming
         self._state = state
         self._lock = lock
         self._endpoint_url = endpoint_url
-        self._max_gib = max_gib
+        self._limits = limits
         self._settle_seconds = settle_seconds
         self._clock = clock
 
@@ -180,8 +204,10 @@ class Inbox:
 
     def entries(self) -> list[Entry]:
         """Return an entry for every batch that was ever seen, sorted by name."""
-        stored = self._stored().get("entries", {})
-        return [Entry(**stored[batch]) for batch in sorted(stored)]
+        entries = map(_restored_entry, self._stored("entries").values())
+        return sorted(
+            (entry for entry in entries if entry is not None), key=lambda entry: entry.batch
+        )
 
     def data_digest(self, source: str) -> str | None:
         """Return the digest of the data with all imported batches; None if there are none.
@@ -189,8 +215,7 @@ class Inbox:
         Args:
             source: `fetch.source`, where the first scans come from.
         """
-        notes = [batches.read_note(folder) for folder in self._imported()]
-        digests = [note.digest for note in notes if note is not None]
+        digests = [note.digest for note in self._notes()]
         return arrival.data_digest(source, digests) if digests else None
 
     def _decide(
@@ -207,31 +232,28 @@ class Inbox:
             note = f"{len(listing)} files; imported if unchanged for {left:.0f} s more"
         else:
             try:
-                state, note = self._import(batch, listing, observation.signature, when)
+                state, note = self._import(batch, observation.signature, now)
             except GliaflowError as error:
                 state, note = "refused", str(error)
             except OSError as error:
                 state, note = "refused", f"it could not be copied ({error.strerror or error})"
         return Entry(batch, state, note, when, observation.signature)
 
-    def _import(
-        self, batch: str, listing: list[ListedFile], signature: str, when: str
-    ) -> tuple[State, str]:
+    def _import(self, batch: str, signature: str, now: float) -> tuple[State, str]:
         """Copy a batch to a partial copy, then move it into `incoming` as a whole.
 
         Args:
-            signature: of `listing`. If the batch has another one after copying, it changed.
-            when: time of the look, for the batch's note.
+            signature: of its listing. If the batch has another one after copying, it changed.
+            now: time of the look, seconds since 1970.
 
         Returns:
             The new state, and a note that explains it.
         """
         _check_name(batch)
-        self._check_free_space(batch, listing)
         copy = self._partial_copy(batch, signature)
-        count = sources.copy_source(
+        copied = sources.copy_source(
             self._place.source(batch), copy, endpoint_url=self._endpoint_url,
-            max_gib=self._max_gib, resume=True,
+            limits=self._limits, resume=True, check_space=partial(self._check_free_space, batch),
         )  # fmt: skip
         if arrival.signature(self._place.listings().get(batch, [])) != signature:
             shutil.rmtree(copy)
@@ -239,16 +261,20 @@ class Inbox:
         digest = arrival.batch_digest(
             {f"{p.parent.name}/{p.name}": files.sha256(p) for p in sorted(copy.glob("*/*"))}
         )
+        skipped = sources.describe_skipped(copied.skipped)
+        end = skipped and f"; {skipped}"
         with locks.hold(self._lock, what="inbox: data/incoming is being read"):
             known = self._with_digest(digest)
             if known is not None:
                 shutil.rmtree(copy)
-                return "known", f"the same scans as batch {known.name}, which was imported before"
-            batches.write_note(copy, batches.BatchNote(when, digest))
+                name = known.name
+                return "known", f"the same scans as batch {name}, which was imported before{end}"
+            arrived = arrival.time_of_arrival(now, [note.arrived for note in self._notes()])
+            batches.write_note(copy, batches.BatchNote(arrived, digest))
             target = self._free_path(batch)
             copy.rename(target)
         patients = sum(path.is_dir() for path in target.iterdir())
-        return "taken", f"{patients} patients, {count} files, as {target.name}"
+        return "taken", f"{patients} patients, {copied.files} files, as {target.name}{end}"
 
     def _partial_copy(self, batch: str, signature: str) -> Path:
         """Return the folder to copy a listing to; it may hold an earlier, interrupted copy of it.
@@ -261,12 +287,13 @@ class Inbox:
             if path.name[: -SIGNATURE_CHARACTERS - 1] == batch and path != copy:
                 shutil.rmtree(path)
         for cut_off in copy.rglob(".*"):
-            cut_off.unlink()
+            if not cut_off.is_dir():
+                cut_off.unlink()
         return copy
 
-    def _check_free_space(self, batch: str, listing: list[ListedFile]) -> None:
+    def _check_free_space(self, batch: str, needed: int) -> None:
+        """Make sure that a batch of `needed` bytes can be copied."""
         self._state.mkdir(parents=True, exist_ok=True)
-        needed = sum(file.size for file in listing)
         free = shutil.disk_usage(self._state).free
         if free < needed + SPARE_BYTES:
             raise GliaflowError(
@@ -290,19 +317,24 @@ class Inbox:
     def _imported(self) -> list[Path]:
         return sorted(path for path in self._incoming.iterdir() if path.is_dir())
 
-    def _observations(self) -> dict[str, Observation]:
-        stored = self._stored().get("looks", {})
-        return {batch: Observation(**observation) for batch, observation in stored.items()}
+    def _notes(self) -> list[batches.BatchNote]:
+        notes = [batches.read_note(folder) for folder in self._imported()]
+        return [note for note in notes if note is not None]
 
-    def _stored(self) -> dict[str, Any]:
-        """Read what is remembered; empty if there is nothing or it cannot be read."""
+    def _observations(self) -> dict[str, Observation]:
+        restored = {
+            batch: _restored_observation(fields) for batch, fields in self._stored("looks").items()
+        }
+        return {batch: seen for batch, seen in restored.items() if seen is not None}
+
+    def _stored(self, key: str) -> dict[str, Any]:
+        """Read what is remembered under a key; empty if there is nothing, or it has no such shape."""
         try:
-            stored: dict[str, Any] = json.loads(
-                (self._state / "state.json").read_text(encoding="utf-8")
-            )
-        except (OSError, ValueError):
+            stored = json.loads((self._state / "state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
             return {}
-        return stored
+        section = stored.get(key) if isinstance(stored, dict) else None
+        return section if isinstance(section, dict) else {}
 
     def _save(self, observations: dict[str, Observation], entries: dict[str, Entry]) -> None:
         json_files.write_json(
@@ -312,6 +344,26 @@ class Inbox:
                 "entries": {batch: asdict(entry) for batch, entry in entries.items()},
             },
         )
+
+
+def _restored_entry(fields: Any) -> Entry | None:
+    """Return a remembered entry; None if its fields are not those of an entry."""
+    try:
+        entry = Entry(**fields)
+    except TypeError:
+        return None
+    is_text = all(isinstance(value, str) for value in asdict(entry).values())
+    return entry if is_text and entry.state in get_args(State) else None
+
+
+def _restored_observation(fields: Any) -> Observation | None:
+    """Return a remembered observation; None if its fields are not those of an observation."""
+    try:
+        seen = Observation(**fields)
+    except TypeError:
+        return None
+    is_time = type(seen.since) in (int, float) and abs(seen.since) < math.inf
+    return seen if is_time and isinstance(seen.signature, str) else None
 
 
 def _is_imported(entry: Entry | None, observation: Observation) -> bool:

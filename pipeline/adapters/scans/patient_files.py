@@ -33,7 +33,12 @@ class PatientScan:
 
 
 def read_patient(
-    patient: str, paths: list[Path], *, root: Path, needs_masks: bool = True
+    patient: str,
+    paths: list[Path],
+    *,
+    root: Path,
+    needs_masks: bool = True,
+    plane: tuple[int, int] | None = None,
 ) -> PatientScan:
     """Read all files of a patient.
 
@@ -43,6 +48,9 @@ def read_patient(
         root: folder that the manifest's file names are relative to.
         needs_masks: True for training. If False, as for prediction, slices without a mask
             are valid, and so is a scan with gaps in its numbers.
+        plane: height and width in pixels of a slice that is fit to use. A scan with others is
+            described, and has no arrays: hundreds of huge slices would fill the memory. None:
+            every size is fit.
 
     Returns:
         Rows sorted by slice number; those of misnamed files come last.
@@ -52,8 +60,9 @@ def read_patient(
     for number, image_path, mask_path in pairs:
         row, image, mask = _read_slice(patient, number, image_path, mask_path, root)
         rows.append(row)
-        images.append(image)
-        masks.append(mask)
+        is_kept = _are_of_size(plane, image, mask)
+        images.append(image if is_kept else None)
+        masks.append(mask if is_kept else None)
     rows.sort(key=lambda row: (row["slice"] is None, row["slice"], row["file"] or ""))
     numbers = [row["slice"] for row in rows if row["slice"] is not None]
     if rows:
@@ -61,6 +70,16 @@ def read_patient(
     fault = scans.numbering_fault(numbers) if needs_masks else scans.doubled(numbers)
     is_valid = not fault and not any(row["unreadable"] or row["misnamed"] for row in rows)
     return PatientScan(rows, _stack(images, masks, needs_masks) if is_valid else None)
+
+
+def unreadable_files(row: Row) -> dict[str, str]:
+    """Return why files of a slice cannot be decoded, by their columns `file` and `mask_file`."""
+    faults: str = row["unreadable"] or ""
+    image, separator, mask = faults.partition("; mask: ")
+    if faults.startswith("mask: "):
+        return {"mask_file": faults}
+    named = {"file": image, "mask_file": separator and f"mask: {mask}"}
+    return {column: fault for column, fault in named.items() if fault}
 
 
 def merge_batches(
@@ -104,12 +123,15 @@ def merge_batches(
 
 
 def _is_fit(patient: str, paths: list[Path], root: Path, plane: tuple[int, int]) -> bool:
-    read = read_patient(patient, paths, root=root)
-    return (
-        read.scan is not None
-        and read.scan.images.shape[1:3] == plane
-        and all(row["mask_values"] in MASK_VALUES for row in read.rows)
+    read = read_patient(patient, paths, root=root, plane=plane)
+    return read.scan is not None and all(map(_has_fit_mask, read.rows))
+
+
+def _has_fit_mask(row: Row) -> bool:
+    is_plausible = not scans.covers_too_much(
+        row["tumour_pixels"], height=row["mask_height"], width=row["mask_width"]
     )
+    return is_plausible and row["mask_dtype"] == "uint8" and row["mask_values"] in MASK_VALUES
 
 
 def _conflict(patient: str, *, earlier: Path, later: Path, root: Path) -> Row:
@@ -195,6 +217,8 @@ def _read_image(path: Path) -> tuple[str | None, np.ndarray | None, str]:
         content = path.read_bytes()
     except PermissionError:
         return None, None, "may not be read"
+    except OSError as error:
+        return None, None, f"cannot be read ({error.strerror})"
     try:
         return _sha256(content), image_files.decode_image(content), ""
     except ValueError as error:
@@ -204,8 +228,12 @@ def _read_image(path: Path) -> tuple[str | None, np.ndarray | None, str]:
 def _have_same_bytes(path: Path, other: Path) -> bool:
     try:
         return path.read_bytes() == other.read_bytes()
-    except PermissionError:
+    except OSError:
         return False
+
+
+def _are_of_size(plane: tuple[int, int] | None, *decoded: np.ndarray | None) -> bool:
+    return plane is None or all(p is None or p.shape[:2] == plane for p in decoded)
 
 
 def _stack(

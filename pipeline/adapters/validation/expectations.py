@@ -5,6 +5,7 @@ into quarantine. The other checks one row about the whole data set; a broken rul
 run. Pixels are not read here: the manifest holds the facts.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.adapters.validation import data_docs
+from pipeline.domain import scans
 from pipeline.domain.scans import CONFLICT
 from pipeline.errors import GliaflowError
 
@@ -75,12 +77,14 @@ def row_rules(*, height_px: int, width_px: int) -> tuple[RowRule, ...]:
         RowRule("mask values", one_of,
                 {"column": "mask_values", "value_set": ["0", "255", "0 255"]}, "mask_values",
                 "0 and 255 alone", mask),
+        RowRule("mask area", empty, {"column": "mask_area"}, "mask_area",
+                "tumour on at most half of the slice; check that the mask is not inverted", mask),
         RowRule("slice numbers", empty, {"column": "numbering"}, "numbering",
                 "every number once, from 1 without gaps"),
         RowRule(CONFLICT, empty, {"column": "conflict"}, "conflict",
                 "the bytes that are there already; the earlier scan stays in use"),
         RowRule("same image", empty, {"column": "same_image_as"}, "same_image_as",
-                "an image that no other patient holds"),
+                "an image that no other patient holds; remove one of the copies"),
     )  # fmt: skip
 
 
@@ -195,7 +199,7 @@ def _is_fault_of_mask(unreadable: Any) -> bool:
 
 
 def _with_derived_columns(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Return the manifest with the columns that only the rules need: sizes as text, row number."""
+    """Return the manifest with the columns that only the rules need, such as sizes as text."""
     # If a column is missing, the rule that reads it reports that; so do not fail here.
     empty = pd.Series(index=manifest.index, dtype=object)
     unreadable, misnamed = (manifest.get(name, empty) for name in ("unreadable", "misnamed"))
@@ -204,12 +208,31 @@ def _with_derived_columns(manifest: pd.DataFrame) -> pd.DataFrame:
         shape=_product(manifest, "height", "width", "channels"),
         plane=_product(manifest, "height", "width").map(lambda text: text and text + "x1"),
         mask_shape=_product(manifest, "mask_height", "mask_width", "mask_channels"),
+        mask_area=_implausible_areas(manifest),
         either_file=manifest.file.where(
             ~unreadable.map(_is_fault_of_mask).astype(bool), manifest.mask_file
         ),
         # A misnamed file is reported once, not as an image without mask as well.
         mask_file=manifest.mask_file.where(misnamed.isna(), manifest.file),
     )
+
+
+def _implausible_areas(table: pd.DataFrame) -> pd.Series:
+    """Return the share of a slice that its mask marks, as text, where it is too large; else None."""
+    columns = ["tumour_pixels", "mask_height", "mask_width", "mask_channels"]
+    masks = table[columns].itertuples(index=False, name=None)
+    return pd.Series([_implausible_area(*mask) for mask in masks], index=table.index, dtype=object)
+
+
+def _implausible_area(tumour_pixels: Any, height: Any, width: Any, channels: Any) -> str | None:
+    # Of a mask with several channels, pixels are counted in each; another rule refuses it.
+    if any(map(pd.isna, (tumour_pixels, height, width, channels))) or channels != 1:
+        return None
+    if not scans.covers_too_much(int(tumour_pixels), height=int(height), width=int(width)):
+        return None
+    share = scans.tumour_share(int(tumour_pixels), height=int(height), width=int(width))
+    # Rounded up: just over half is not 50 %.
+    return f"{math.ceil(1000 * share) / 10:g} % of the slice"
 
 
 def _product(table: pd.DataFrame, *columns: str) -> pd.Series:

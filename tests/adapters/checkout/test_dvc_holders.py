@@ -1,7 +1,6 @@
 """DVC's record of readers and writers after a kill, a reused process number, a full disk."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,4 +54,4 @@ def test_a_record_that_was_cut_off_is_removed(record, tmp_path, text):
 
 def test_without_a_record_nothing_happens(tmp_path):
     assert dvc_holders.release_stale(tmp_path) == []
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []

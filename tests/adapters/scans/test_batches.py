@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from pipeline.adapters.scans import batches
@@ -10,10 +12,21 @@ def test_a_note_round_trips(tmp_path):
     assert batches.read_note(tmp_path / "march") == note
 
 
-@pytest.mark.parametrize("body", [None, "", "[]", '{"arrived": "2026"}', "\0"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        None, "", "[]", '{"arrived": "2026"}', "\0", "[" * 100_000,
+        '{"arrived": 1, "digest": "x"}', '{"arrived": "2026", "digest": []}',
+    ],
+)  # fmt: skip
 def test_a_missing_or_invalid_note_is_none(tmp_path, body):
     if body is not None:
         (tmp_path / batches.NOTE).write_text(body)
+    assert batches.read_note(tmp_path) is None
+
+
+def test_a_pipe_in_place_of_a_note_is_none(tmp_path):
+    os.mkfifo(tmp_path / batches.NOTE)
     assert batches.read_note(tmp_path) is None
 
 

@@ -44,10 +44,22 @@ def two_pages() -> bytes:
     return buffer.tobytes()
 
 
-def of_size(side: int) -> bytes:
-    """A tif whose directory claims side x side pixels; there are none."""
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, side) for tag in (256, 257))
+def of_size(side: int, *, kind: int = 4) -> bytes:
+    """A tif whose directory claims side x side pixels, as numbers of some type; there are none."""
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, side) for tag in (256, 257))
     return b"II*\0" + struct.pack("<IH", 8, 2) + entries + struct.pack("<I", 0)
+
+
+def wide_that_claims_to_be_narrow() -> bytes:
+    """A tif of 4100 x 1 pixels that states its width a second time, as 16."""
+    pixels = bytes(4100)
+    tags = [(256, 4100), (256, 16), (257, 1), (258, 8), (259, 1), (262, 1), (277, 1), (278, 1)]
+    offset = 8 + 2 + (len(tags) + 2) * 12 + 4
+    entries = b"".join(
+        struct.pack("<HHII", tag, 4, 1, value)
+        for tag, value in [*tags, (273, offset), (279, len(pixels))]
+    )
+    return b"II*\0" + struct.pack("<IH", 8, len(tags) + 2) + entries + bytes(4) + pixels
 
 
 def test_sixteen_bits_stay_sixteen_bits():
@@ -73,6 +85,9 @@ def test_a_decoded_image_is_contiguous_in_memory():
         (jpeg(), r"it is no TIFF file \(it begins with .*\)"),
         (two_pages(), "it has 2 pages; expected one"),
         (of_size(60_000), "it claims 60000x60000 px; expected at most 4096 px a side"),
+        (of_size(60_000, kind=9), "it states no width or no height"),
+        (of_size(0), "it states no width or no height"),
+        (wide_that_claims_to_be_narrow(), "it claims 4100x1 px; expected at most 4096 px a side"),
     ],
 )
 def test_content_that_is_no_image_is_an_error_with_the_reason(body, reason):

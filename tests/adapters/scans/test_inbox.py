@@ -1,6 +1,7 @@
 import hashlib
 import http.client
 import http.server
+import json
 import os
 import shutil
 import signal
@@ -16,11 +17,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from making import REPOSITORY, content
+from making import REPOSITORY, another_user, content
 
 from pipeline.adapters.process import locks
-from pipeline.adapters.scans import batches, inbox
+from pipeline.adapters.scans import batches, inbox, sources
 from pipeline.adapters.scans.inbox import Entry, Folder, Inbox, Place
+from pipeline.adapters.scans.sources import Limits
 from pipeline.domain import arrival
 from pipeline.domain.arrival import ListedFile
 from pipeline.errors import GliaflowError
@@ -43,6 +45,7 @@ class LocalInbox:
 
     root: Path
     now: float = 1000.0
+    limits: Limits = field(default_factory=lambda: Limits(max_gib=1))
     drop: Path = field(init=False)
     incoming: Path = field(init=False)
     state: Path = field(init=False)
@@ -57,7 +60,8 @@ class LocalInbox:
     def open(self, place: Place | None = None, *, endpoint_url: str | None = None) -> Inbox:
         return Inbox(
             place or Folder(self.drop), incoming=self.incoming, state=self.state, lock=self.lock,
-            endpoint_url=endpoint_url, max_gib=1, settle_seconds=SETTLE, clock=lambda: self.now,
+            endpoint_url=endpoint_url, limits=self.limits, settle_seconds=SETTLE,
+            clock=lambda: self.now,
         )  # fmt: skip
 
     def look(self, place: Place | None = None) -> dict[str, Entry]:
@@ -466,7 +470,182 @@ def test_a_batch_that_just_fits_is_imported(local, monkeypatch):
     assert local.look_when_settled()["march"].state == "taken"
 
 
+@pytest.mark.parametrize(
+    ("limits", "found"),
+    [
+        ({"max_file_mib": 1}, f"{P}/{P}_1.tif has 2.0 MiB; allowed: 1 (fetch.max_file_mib in "),
+        ({"max_patient_files": 1}, f"the patient {P} has 2 files; allowed: 1 (fetch.max_patient_"),
+        ({"max_batch_patients": 1}, "march holds 2 patients; allowed: 1 (fetch.max_batch_patie"),
+    ],
+)
+def test_a_batch_over_a_limit_is_refused_with_number_and_key(local, limits, found):
+    local.put("march", SCANS | {f"{P}/{P}_1.tif": bytes(2**21)})
+    local.limits = Limits(max_gib=1, **limits)
+    entry = local.look_when_settled()["march"]
+    assert entry.state == "refused"
+    assert is_one_line(entry.note)
+    assert found in entry.note
+    assert "nothing was copied" in entry.note
+    assert local.partial_copies() == {}
+
+
+def test_a_file_over_the_limit_is_named_rather_than_the_room_that_it_would_take(local, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
+    local.put("march", SCANS | {f"{P}/{P}_1.tif": bytes(2**21)})
+    local.limits = Limits(max_gib=1, max_file_mib=1)
+    assert "fetch.max_file_mib" in local.look_when_settled()["march"].note
+
+
+def test_a_batch_that_may_not_be_read_is_refused_and_does_not_delay_another(shared):
+    local = LocalInbox(shared)
+    (local.put("bad", SCANS) / P).chmod(0)
+    local.put("good", SCANS)
+    for folder in (local.root, local.incoming, local.root / "data"):
+        folder.chmod(0o777)
+    with another_user():
+        entries = local.look_when_settled()
+    assert entries["good"].state == "taken"
+    assert entries["bad"].state == "refused"
+    assert f"{local.drop / 'bad' / P} may not be read" in entries["bad"].note
+
+
+def test_a_batch_whose_folder_is_moved_while_it_is_listed_does_not_delay_another(
+    local, monkeypatch
+):
+    local.put("bad", SCANS)
+    local.put("good", SCANS)
+    original = sources.walk
+
+    def walk(root: Path) -> Iterator[sources.WalkedPath]:
+        if root.name == "bad":
+            raise FileNotFoundError(root)
+        return original(root)
+
+    monkeypatch.setattr(inbox.sources, "walk", walk)
+    assert {name: entry.state for name, entry in local.look_when_settled().items()} == {
+        "good": "taken"
+    }
+
+
+def test_folders_without_scans_are_named_in_the_note(local):
+    (local.put("march", SCANS) / "TCGA_X").mkdir()
+    note = local.look_when_settled()["march"].note
+    assert note == "2 patients, 4 files, as march; 1 folder or file skipped: TCGA_X (no tif)"
+
+
+def test_a_batch_with_names_that_are_not_valid_utf8_is_imported_without_them(local):
+    batch = local.put("march", SCANS)
+    (batch / os.fsdecode(b"TCGA_\xff")).mkdir()
+    (batch / P / os.fsdecode(b"\xff.tif")).write_bytes(b"a slice")
+    entry = local.look_when_settled()["march"]
+    assert entry.state == "taken"
+    assert entry.note.isascii()
+    assert f"'{P}/\\udcff.tif' (its name is not valid UTF-8)" in entry.note
+    assert local.imported() == {"march": SCANS}
+
+
+def test_a_batch_whose_name_is_not_valid_utf8_is_refused(local):
+    local.put("good", SCANS)
+    local.put(os.fsdecode(b"m\xffrch"), SCANS)
+    entries = local.look_when_settled()
+    assert entries["good"].state == "taken"
+    (bad,) = (entry for entry in entries.values() if entry.batch != "good")
+    assert (bad.batch, bad.state) == ("m\\udcffrch", "refused")
+    assert "cannot be the name of a batch" in bad.note
+    assert by_name(local.open().entries()) == entries
+
+
+# Clock and state
+
+
+def test_a_batch_settles_although_the_clock_is_set_back(local):
+    local.put("march", SCANS)
+    local.look()
+    local.now -= 10_000
+    assert local.look()["march"].state == "settling"
+    local.now += SETTLE
+    assert local.look()["march"].state == "taken"
+
+
+def arrivals(local: LocalInbox) -> list[str]:
+    """Return the batches in the order of arrival."""
+    return [folder.name for folder in batches.in_arrival_order(local.incoming)]
+
+
+def test_a_batch_that_is_imported_later_arrives_later_although_the_clock_is_set_back(local):
+    local.now = 1_000_000.0
+    local.put("z", SCANS)
+    local.look_when_settled()
+    local.now = 1000.0
+    local.put("a", CHANGED)
+    local.look_when_settled()
+    assert arrivals(local) == ["z", "a"]
+    first, second = (batches.read_note(local.incoming / name).arrived for name in ("z", "a"))
+    assert datetime.fromisoformat(first) == datetime.fromtimestamp(1_000_060, UTC)
+    assert datetime.fromisoformat(second) == datetime.fromtimestamp(1_000_061, UTC)
+
+
+def test_batches_of_one_look_arrive_one_after_the_other(local):
+    for name, body in (("b", SCANS), ("a", CHANGED), ("c", {f"{P}/{P}_3.tif": b"third"})):
+        local.put(name, body)
+    local.look_when_settled()
+    times = [batches.read_note(local.incoming / name).arrived for name in "abc"]
+    assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]", "7", "null", "[" * 100_000, '{"looks": [], "entries": 1}',
+        '{"looks": {"march": []}, "entries": {"march": []}}',
+        '{"looks": {"march": {"signature": "a", "since": "long ago"}}, "entries": {}}',
+        '{"looks": {"march": {"signature": "a", "since": NaN}}, "entries": {}}',
+        '{"looks": {"march": {"signature": 1, "since": 1}}, "entries": {"march": {"batch": 1}}}',
+        '{"entries": {"march": {"batch": "march", "state": "lost", "note": "", "when": ""}}}',
+        '{"entries": {"march": {"batch": "march", "state": "taken", "note": "", "when": "",'
+        ' "signature": "", "colour": "red"}}}',
+        '{"entries": {"march": {"batch": "march", "state": "taken", "note": "", "when": 1}}}',
+    ],
+)  # fmt: skip
+def test_state_of_another_shape_counts_as_nothing_remembered(local, text):
+    local.state.mkdir(parents=True)
+    (local.state / "state.json").write_text(text)
+    assert local.open().entries() == []
+    local.put("march", SCANS)
+    assert local.look_when_settled()["march"].state == "taken"
+    assert local.imported() == {"march": SCANS}
+
+
+@pytest.mark.parametrize("since", ["NaN", "Infinity", "1" + "0" * 400])
+def test_a_remembered_time_that_is_none_does_not_keep_a_batch_from_settling(local, since):
+    local.put("march", SCANS)
+    local.look()
+    state = local.state / "state.json"
+    state.write_text(state.read_text().replace("1000.0", since))
+    assert local.look_when_settled()["march"].state == "taken"
+
+
+def test_what_is_remembered_of_one_batch_survives_another_that_is_damaged(local):
+    local.put("march", SCANS)
+    local.look_when_settled()
+    path = local.state / "state.json"
+    state = json.loads(path.read_text())
+    state["entries"]["april"] = ["damaged"]
+    path.write_text(json.dumps(state))
+    assert [entry.batch for entry in local.open().entries()] == ["march"]
+
+
 # Interrupted copies
+
+
+def test_a_copy_with_a_hidden_patient_is_resumed(local, monkeypatch):
+    hidden = {f".hidden/{P}_1.tif": b"misnamed"}
+    local.put("march", SCANS | hidden)
+    disk = Disk(monkeypatch, broken=f"{Q}_1.tif")
+    assert local.look_when_settled()["march"].state == "refused"
+    disk.broken = None
+    assert local.look()["march"].state == "taken"
+    assert local.imported() == {"march": SCANS | hidden}
 
 
 def test_a_copy_that_failed_in_the_middle_is_refused_and_resumed_at_the_next_look(
@@ -505,6 +684,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from pipeline.adapters.scans.inbox import Folder, Inbox
+from pipeline.adapters.scans.sources import Limits
 root, name = Path(sys.argv[1]), sys.argv[2]
 original = Path.write_bytes
 def write_bytes(path, body):
@@ -515,7 +695,7 @@ def write_bytes(path, body):
 Path.write_bytes = write_bytes
 Inbox(
     Folder(root / "inbox"), incoming=root / "data" / "incoming", state=root / ".local" / "inbox",
-    lock=root / ".local" / "lock", endpoint_url=None, max_gib=1, settle_seconds=60,
+    lock=root / ".local" / "lock", endpoint_url=None, limits=Limits(max_gib=1), settle_seconds=60,
     clock=lambda: 1060.0,
 ).look()
 """

@@ -403,3 +403,61 @@ def test_a_batch_that_replaced_another_is_what_the_next_is_compared_with(tmp_pat
         files_of("b", 1),
         [(f"c/{P}/{P}_1.tif", f"other content than b/{P}/{P}_1.tif")],
     )
+
+
+@pytest.mark.parametrize("unfit", [mask(1024), mask(513), mask(5).astype(np.uint16)])
+def test_a_later_batch_replaces_a_patient_whose_mask_breaks_a_rule(tmp_path, unfit):
+    first = batch(tmp_path, "a", s1=image(P, 1), s2=image(P, 2))
+    write_tif(tmp_path / "a" / P / f"{P}_2_mask.tif", unfit)
+    later = batch(tmp_path, "b", s1=image(P, 1), s2=image(P, 2))
+    assert merge(tmp_path, first, later) == (files_of("b", 1, 2), [])
+
+
+def test_a_later_batch_does_not_replace_a_mask_that_marks_half_of_a_slice(tmp_path):
+    first = batch(tmp_path, "a", s1=image(P, 1), s2=image(P, 2))
+    write_tif(tmp_path / "a" / P / f"{P}_2_mask.tif", mask(512))
+    later = batch(tmp_path, "b", s1=image(P, 1), s2=image(P, 2))
+    files, conflicts = merge(tmp_path, first, later)
+    assert files == files_of("a", 1, 2)
+    assert len(conflicts) == 1
+
+
+def test_slices_of_another_size_than_asked_for_are_described_and_give_no_arrays(folder):
+    paths = list(folder.iterdir())
+    root = folder.parents[1]
+    other = patient_files.read_patient(P, paths, root=root, plane=(64, 64))
+    assert other.scan is None
+    assert [row["height"] for row in other.rows] == [32, 32, 32]
+    assert patient_files.read_patient(P, paths, root=root, plane=(32, 32)).scan is not None
+
+
+def test_a_huge_mask_gives_no_arrays_where_masks_are_not_needed(folder):
+    write_tif(folder / f"{P}_2_mask.tif", mask(0, size_px=64))
+    patient = patient_files.read_patient(
+        P, list(folder.iterdir()), root=folder.parents[1], needs_masks=False, plane=(32, 32)
+    )
+    assert patient.scan is None
+
+
+def test_a_file_that_is_removed_meanwhile_is_unreadable(folder):
+    paths = list(folder.iterdir())
+    (folder / f"{P}_2.tif").unlink()
+    patient = patient_files.read_patient(P, paths, root=folder.parents[1])
+    assert patient.rows[1]["unreadable"] == "image: cannot be read (No such file or directory)"
+    assert patient.scan is None
+
+
+@pytest.mark.parametrize(
+    ("image_body", "mask_body", "expected"),
+    [
+        (b"", None, {"file": "image: the file is empty"}),
+        (None, b"", {"mask_file": "mask: the file is empty"}),
+        (b"", b"", {"file": "image: the file is empty", "mask_file": "mask: the file is empty"}),
+        (None, None, {}),
+    ],
+)
+def test_faults_of_image_and_mask_are_told_apart(folder, image_body, mask_body, expected):
+    for name, body in ((f"{P}_2.tif", image_body), (f"{P}_2_mask.tif", mask_body)):
+        if body is not None:
+            (folder / name).write_bytes(body)
+    assert patient_files.unreadable_files(row_of(folder, 2)) == expected

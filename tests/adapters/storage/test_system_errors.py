@@ -43,7 +43,7 @@ def test_a_full_disk_is_found_behind_the_error_of_a_library(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "number, words",
+    ("number", "words"),
     [
         (errno.EACCES, "change its permissions"),
         (errno.EROFS, "read-only file system"),

@@ -73,6 +73,46 @@ def test_masks_with_equal_values_in_all_rows_are_valid(tmp_path, values):
     assert check_rows(table, tmp_path) == []
 
 
+EXPECTED_AREA = "tumour on at most half of the slice; check that the mask is not inverted"
+
+
+@pytest.mark.parametrize(
+    ("tumour_pixels", "found"),
+    [
+        (1024, "100 % of the slice"),
+        (1000, "97.7 % of the slice"),  # 97.66
+        (513, "50.1 % of the slice"),  # 50.098
+    ],
+)
+def test_a_mask_that_marks_more_than_half_of_a_slice_is_a_finding(tmp_path, tumour_pixels, found):
+    table = manifest(row(A, 1), row(A, 2, tumour_pixels=tumour_pixels))
+    assert check_rows(table, tmp_path) == [
+        Finding(A, "mask area", f"source/{A}/{A}_2_mask.tif", found, EXPECTED_AREA)
+    ]
+
+
+def test_a_mask_that_marks_half_of_a_slice_is_valid(tmp_path):
+    assert check_rows(manifest(row(A, 1, tumour_pixels=512)), tmp_path) == []
+
+
+def test_the_area_of_a_mask_of_three_channels_is_not_judged(tmp_path):
+    table = manifest(row(A, 1), row(A, 2, mask_channels=3, tumour_pixels=3 * 200))
+    assert [finding.rule for finding in check_rows(table, tmp_path)] == ["mask size"]
+
+
+def test_a_slice_without_mask_has_no_area(tmp_path):
+    missing = {"mask_file": None, "mask_height": None, "mask_width": None, "tumour_pixels": None}
+    findings = check_rows(manifest(row(A, 1), row(A, 2, **missing)), tmp_path)
+    assert [finding.rule for finding in findings] == ["image without mask"]
+
+
+def test_a_copy_of_an_image_names_the_patient_and_file_that_came_before(tmp_path):
+    earlier = f"{A} (source/{A}/{A}_1.tif)"
+    (finding,) = check_rows(manifest(row(A, 1), row(B, 1, same_image_as=earlier)), tmp_path)
+    assert (finding.patient, finding.rule, finding.found) == (B, "same image", earlier)
+    assert "remove one of the copies" in finding.expected
+
+
 def test_an_unreadable_mask_without_image_is_reported_with_the_file_of_the_mask(tmp_path):
     table = manifest(row(A, 1), row(A, 2, file=None, unreadable="mask: the file is empty"))
     findings = check_rows(table, tmp_path)
