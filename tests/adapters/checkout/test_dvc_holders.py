@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,12 @@ def record(tmp_path) -> Path:
     return path
 
 
+def wait_for_command_line(pid: int) -> None:
+    """Wait until a new process has its own command line: the system sets it a moment later."""
+    while not Path(f"/proc/{pid}/cmdline").read_bytes():
+        time.sleep(0.01)
+
+
 def gone() -> int:
     """Return the number of a process that has ended."""
     done = subprocess.Popen([sys.executable, "-c", ""])
@@ -27,6 +34,7 @@ def gone() -> int:
 def test_entries_of_processes_that_are_gone_or_no_dvc_are_dropped(record, tmp_path):
     dead = gone()
     with subprocess.Popen(["sleep", "60"]) as other:
+        wait_for_command_line(other.pid)
         holders = [{"pid": pid, "cmd": "dvc repro"} for pid in (other.pid, dead)]
         content = {"read": {"a": holders, "b": holders[:1]}, "write": {"c": holders[1]}}
         record.write_text(json.dumps(content))
@@ -38,6 +46,7 @@ def test_entries_of_processes_that_are_gone_or_no_dvc_are_dropped(record, tmp_pa
 def test_the_entry_of_a_running_dvc_stays(record, tmp_path):
     code = "import time; time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code, "dvc", "repro"]) as running:
+        wait_for_command_line(running.pid)
         content = {"read": {}, "write": {"c": {"pid": running.pid, "cmd": "dvc repro"}}}
         record.write_text(json.dumps(content))
         assert dvc_holders.release_stale(tmp_path) == []
