@@ -348,7 +348,9 @@ def looping_links(place: Workplace) -> str:
             (name / f"to-{other.name}").symlink_to(other)
     done = place.call("gliaflow", "predict", str(folder), "--out", "out", timeout=60)
     shutil.rmtree(folder)
-    return check_refused(done, "no tif").replace(str(folder), "FOLDER")
+    return check_refused(done, "could be predicted", "refused.csv names").replace(
+        str(folder), "FOLDER"
+    )
 
 
 @fault("input", "a fifo or a device as source of scans", must_hold=SENTENCE)
