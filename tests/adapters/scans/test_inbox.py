@@ -616,7 +616,7 @@ def test_state_of_another_shape_counts_as_nothing_remembered(local, text):
     assert local.imported() == {"march": SCANS}
 
 
-@pytest.mark.parametrize("since", ["NaN", "Infinity", "1" + "0" * 400])
+@pytest.mark.parametrize("since", ["NaN", "Infinity", "1" + "0" * 400, "-1" + "0" * 400])
 def test_a_remembered_time_that_is_none_does_not_keep_a_batch_from_settling(local, since):
     local.put("march", SCANS)
     local.look()
