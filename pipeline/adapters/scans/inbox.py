@@ -28,7 +28,7 @@ from pipeline.errors import GliaflowError
 State = Literal["settling", "taken", "known", "refused"]
 SPARE_BYTES = 2**30  # stays free on the disk after an import
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-LATEST_TIME = 1e12  # seconds since 1970 that a remembered look may have, far from any overflow
+LATEST_TIME = 1e12  # seconds since 1970; a remembered look that is further away is none
 SIGNATURE_CHARACTERS = 12  # of a signature, in the name of a partial copy
 
 
@@ -362,7 +362,7 @@ def _restored_observation(fields: Any) -> Observation | None:
         seen = Observation(**fields)
     except TypeError:
         return None
-    is_time = type(seen.since) in (int, float) and 0 <= seen.since < LATEST_TIME
+    is_time = type(seen.since) in (int, float) and abs(seen.since) < LATEST_TIME
     return seen if is_time and isinstance(seen.signature, str) else None
 
 
