@@ -101,8 +101,8 @@ def retrain(root: str = ".") -> dict[str, Any] | State:
 
 
 def _retrain(project: Project) -> dict[str, Any] | State:
-    for pid in dvc_holders.release_stale(project.root):
-        get_run_logger().info("dropped DVC's lock of process %s, which is gone or no DVC", pid)
+    for dropped in dvc_holders.release_stale(project.root):
+        get_run_logger().info(dropped)
     follow_up.track_batches(project.root, project.path("incoming"))
     pending = graph.with_downstream(stage_runs.changed_stages(project.root), project.stages)
     for stage in project.order():

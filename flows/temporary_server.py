@@ -40,13 +40,7 @@ def use() -> None:
     port, login = http_health.free_port(), f"gliaflow:{secrets.token_urlsafe(24)}"
     server = subprocess.Popen(
         [
-            sys.executable,
-            "-m",
-            "flows.server",
-            "--host",
-            http_health.HOST,
-            "--port",
-            str(port),
+            sys.executable, "-m", "flows.server", "--host", http_health.HOST, "--port", str(port),
             "--quiet",
         ],
         env={
@@ -58,7 +52,7 @@ def use() -> None:
         stdout=subprocess.DEVNULL,  # not ours: who reads our output must not wait for the server
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-    )
+    )  # fmt: skip
     url = f"http://{http_health.HOST}:{port}/api"
     try:
         _wait(server, f"{url}/health")

@@ -6,34 +6,43 @@ every later run.
 """
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 from pipeline.adapters.process import processes
 from pipeline.adapters.storage import json_files
 
+TRIES = 4
+SECONDS_BETWEEN_TRIES = 0.3
 PROGRAMS = (b"dvc", b"gliaflow", b"pipeline.stages")  # in the command line of a real holder
 
 
-def release_stale(root: Path) -> list[int]:
+def release_stale(root: Path) -> list[str]:
     """Drop entries whose process is gone or is not DVC, and a record that cannot be read.
 
     Returns:
-        The numbers of the processes whose entries were dropped, sorted.
+        What was dropped, a sentence each.
     """
     path = root / ".dvc" / "tmp" / "rwlock"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        holders = {holder["pid"] for mode in ("read", "write") for holder in _holders(record, mode)}
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError, KeyError, AttributeError):
+    for _ in range(TRIES):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            holders = {
+                holder["pid"] for mode in ("read", "write") for holder in _holders(record, mode)
+            }
+            break
+        except FileNotFoundError:
+            return []
+        except (ValueError, TypeError, KeyError, AttributeError):
+            time.sleep(SECONDS_BETWEEN_TRIES)  # a running DVC may be writing it
+    else:
         path.unlink(missing_ok=True)
-        return []
-    stale = {pid for pid in holders if not _is_dvc(pid)}
+        return [f"removed {path}, DVC's record of its readers and writers: it was cut off"]
+    stale = sorted(pid for pid in holders if not _is_dvc(pid))
     if stale:
-        json_files.write_json(path, _without(record, stale))
-    return sorted(stale)
+        json_files.write_json(path, _without(record, set(stale)))
+    return [f"dropped DVC's lock of process {pid}, which is gone or no DVC" for pid in stale]
 
 
 def _holders(record: dict[str, Any], mode: str) -> list[dict[str, Any]]:

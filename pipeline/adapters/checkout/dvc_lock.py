@@ -16,7 +16,7 @@ from pipeline.errors import GliaflowError
 
 MIN_FREE = 64 * 2**20  # bytes; logs, checkpoints of a small network, Data Docs
 CHECKPOINTS_PER_MODEL = 10  # variables with the optimizer's, best and mean, old and new
-FORMATS = (".keras",)
+MODEL_SUFFIX = ".keras"
 
 
 def read(root: Path) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def read(root: Path) -> dict[str, Any]:
     return dict(stages)
 
 
-def outputs(locked: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
+def _outputs(locked: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
     """Map each recorded output to the stage that wrote it, and its entry."""
     return {
         out["path"]: (stage, out)
@@ -61,7 +61,7 @@ def verify_inputs(root: Path, stages: Stages, stage: str, paths: Iterable[Path])
     Raises:
         GliaflowError: an input is missing or was changed.
     """
-    recorded = outputs(read(root))
+    recorded = _outputs(read(root))
     for path in paths:
         name = _relative(path, root)
         if name not in stages[stage].get("deps", ()) or name not in recorded:
@@ -78,7 +78,7 @@ def verify_inputs(root: Path, stages: Stages, stage: str, paths: Iterable[Path])
 def bytes_needed(root: Path, stage: str) -> int:
     """Estimate the room that a stage takes from what it wrote at its last run, in bytes."""
     outs = read(root).get(stage, {}).get("outs", ())
-    models = sum(out.get("size", 0) for out in outs if out["path"].endswith(FORMATS))
+    models = sum(out.get("size", 0) for out in outs if out["path"].endswith(MODEL_SUFFIX))
     total = sum(out.get("size", 0) for out in outs)
     return int(MIN_FREE + total + CHECKPOINTS_PER_MODEL * models)
 
@@ -91,18 +91,21 @@ def _relative(path: Path, root: Path) -> str:
 
 
 def _difference(path: Path, entry: Mapping[str, Any]) -> str:
-    """Describe how a file or folder differs from its record; empty if it does not."""
+    """Describe how a file or folder differs from its record; empty if it does not.
+
+    A record without what is compared differs: a check that cannot be made is a failure.
+    """
     if not path.exists():
         return "it is missing"
-    if "nfiles" in entry:
+    if path.is_dir():
         sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
-        found, expected = (len(sizes), sum(sizes)), (entry["nfiles"], entry.get("size"))
-        if found == expected:
+        if (len(sizes), sum(sizes)) == (entry.get("nfiles"), entry.get("size")):
             return ""
-        return f"{found[0]} files of {found[1]} bytes, {expected[0]} of {expected[1]} recorded"
-    size = path.stat().st_size
-    if size != entry.get("size", size):
-        return f"{size} bytes, {entry['size']} recorded"
+        found = f"{len(sizes)} files of {sum(sizes)} bytes"
+        return f"{found}; recorded: {entry.get('nfiles')} of {entry.get('size')}"
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "md5").hexdigest()
-    return "" if digest == entry.get("md5", digest) else "other content than recorded"
+    if digest == entry.get("md5"):
+        return ""
+    found = f"{path.stat().st_size} bytes, MD5 {digest}"
+    return f"{found}; recorded: {entry.get('size')}, MD5 {entry.get('md5')}"

@@ -14,6 +14,7 @@ from pipeline.errors import GliaflowError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FULL_TEXTS = ("no space left on device", "disk quota exceeded", "database or disk is full")
+PLENTY = 64 * 2**20  # bytes; a disk with more room than this is not the one that is full
 ADVICE = {
     errno.EACCES: "may not be accessed; change its permissions",
     errno.EPERM: "may not be changed; change its permissions",
@@ -54,7 +55,13 @@ def explain(error: BaseException, folder: Path) -> str | None:
     """
     for cause in _causes(error):
         if says_full(str(cause)) or (isinstance(cause, OSError) and cause.errno in FULL):
-            return full_disk(_named_path(cause) or folder)
+            path = _named_path(cause)
+            if path is None and shutil.disk_usage(_existing(folder)).free > PLENTY:
+                return (
+                    f"a disk is full, and not that of {folder} ({' '.join(str(cause).split())[:200]}"
+                    "); see `df`, make room and run the same command again"
+                )
+            return full_disk(path or folder)
     for cause in _causes(error):
         if isinstance(cause, MemoryError):
             return (
@@ -72,20 +79,13 @@ def says_full(text: str) -> bool:
     return any(words in text.lower() for words in FULL_TEXTS)
 
 
-def full_disk(path: Path, *, needed: int = 0) -> str:
-    """Return the sentence for a disk that is full.
-
-    Args:
-        path: what was being written.
-        needed: bytes that it needs; 0: unknown.
-    """
+def full_disk(path: Path) -> str:
+    """Return the sentence for a disk that is full; `path` is what was being written."""
     existing = _existing(path)
     free = shutil.disk_usage(existing).free
-    wanted = f"about {_size(needed)} needed, " if needed else ""
     return (
-        f"the disk {_mount_point(existing)} is full: {path} could not be written ({wanted}"
-        f"{_size(free)} free); make room there and run the same command again, what was finished "
-        "before is kept"
+        f"the disk {_mount_point(existing)} is full: {path} could not be written ({_size(free)} "
+        "free); make room there and run the same command again, what was finished before is kept"
     )
 
 
@@ -105,7 +105,7 @@ def check_free(path: Path, needed: int, *, what: str) -> None:
     if free < needed:
         raise GliaflowError(
             f"{what} needs about {_size(needed)} in {path} and the disk {_mount_point(existing)} "
-            f"has {_size(free)} free; nothing was changed: make room there and run the same "
+            f"has {_size(free)} free; nothing was written: make room there and run the same "
             "command again"
         )
 

@@ -38,7 +38,10 @@ def test_entries_of_processes_that_are_gone_or_no_dvc_are_dropped(record, tmp_pa
         holders = [{"pid": pid, "cmd": "dvc repro"} for pid in (other.pid, dead)]
         content = {"read": {"a": holders, "b": holders[:1]}, "write": {"c": holders[1]}}
         record.write_text(json.dumps(content))
-        assert dvc_holders.release_stale(tmp_path) == sorted([other.pid, dead])
+        dropped = dvc_holders.release_stale(tmp_path)
+        assert [int(sentence.split()[5].rstrip(",")) for sentence in dropped] == sorted(
+            [other.pid, dead]
+        )
         other.kill()
     assert json.loads(record.read_text()) == {"read": {}, "write": {}}
 
@@ -57,8 +60,16 @@ def test_the_entry_of_a_running_dvc_stays(record, tmp_path):
 @pytest.mark.parametrize("text", ["", '{"read": {"a": [{"pi', "[]", '{"write": {"a": 3}}'])
 def test_a_record_that_was_cut_off_is_removed(record, tmp_path, text):
     record.write_text(text)
-    assert dvc_holders.release_stale(tmp_path) == []
+    (removed,) = dvc_holders.release_stale(tmp_path)
+    assert removed.startswith(f"removed {record}") and "cut off" in removed
     assert not record.exists()
+
+
+def test_a_record_that_a_running_dvc_is_writing_stays(record, tmp_path, monkeypatch):
+    record.write_text("")
+    monkeypatch.setattr(dvc_holders.time, "sleep", lambda _: record.write_text("{}"))
+    assert dvc_holders.release_stale(tmp_path) == []
+    assert record.read_text() == "{}"
 
 
 def test_without_a_record_nothing_happens(tmp_path):

@@ -50,21 +50,29 @@ def test_a_table_cut_at_a_line_end_is_refused(root):
     (root / "manifest.csv").write_text("patient,slice\nA,1\nA,2\n")
     with pytest.raises(GliaflowError) as refused:
         verify(root)
-    assert str(refused.value) == (
-        "manifest.csv is not what the stage ingest wrote (22 bytes, 26 recorded); nothing was "
-        "built on it: run `dvc repro validate`, which makes it again"
+    message = str(refused.value)
+    assert message.startswith("manifest.csv is not what the stage ingest wrote (22 bytes, MD5 ")
+    assert "; recorded: 26, MD5 " in message
+    assert message.endswith(
+        "; nothing was built on it: run `dvc repro validate`, which makes it again"
     )
 
 
 def test_a_table_with_another_value_of_the_same_length_is_refused(root):
     (root / "manifest.csv").write_text(TABLE.replace("B,1", "B,7"))
-    with pytest.raises(GliaflowError, match=r"other content than recorded"):
+    with pytest.raises(GliaflowError, match=r"\(26 bytes, MD5 \w{32}; recorded: 26, MD5 \w{32}\)"):
         verify(root)
 
 
 def test_a_folder_that_lost_a_file_is_refused(root):
     (root / "scans" / "masks.npy").unlink()
-    with pytest.raises(GliaflowError, match=r"1 files of 4 bytes, 2 of 6 recorded"):
+    with pytest.raises(GliaflowError, match=r"1 files of 4 bytes; recorded: 2 of 6"):
+        verify(root)
+
+
+def test_a_record_without_a_digest_is_no_proof(root):
+    write_lock(root, {"ingest": {"outs": [{"path": "manifest.csv", "size": len(TABLE)}]}})
+    with pytest.raises(GliaflowError, match=r"MD5 None"):
         verify(root)
 
 

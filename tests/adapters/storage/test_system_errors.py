@@ -3,6 +3,7 @@
 import errno
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,18 +22,24 @@ def raised(error: BaseException, *, cause: BaseException | None = None) -> BaseE
 @pytest.mark.parametrize(
     "error",
     [
-        OSError(errno.ENOSPC, "No space left on device", "/data/a.npy"),
+        OSError(errno.ENOSPC, "No space left on device"),
         OSError(errno.EDQUOT, "Disk quota exceeded"),
         OSError("Can't write data (error message = 'No space left on device')"),
         RuntimeError("(sqlite3.OperationalError) database or disk is full"),
     ],
 )
-def test_a_full_disk_is_told_with_the_room_that_is_left(error, tmp_path):
+def test_a_full_disk_is_told_with_the_room_that_is_left(error, tmp_path, monkeypatch):
+    left = SimpleNamespace(free=2**20)
+    monkeypatch.setattr(system_errors.shutil, "disk_usage", lambda path: left)
     sentence = system_errors.explain(raised(error), tmp_path)
     assert sentence is not None
-    assert " is full: " in sentence and " free); make room there" in sentence
-    named = getattr(error, "filename", None) or str(tmp_path)
-    assert f"{named} could not be written" in sentence
+    assert f" is full: {tmp_path} could not be written (1 MiB free); make room there" in sentence
+
+
+def test_a_disk_with_room_is_not_called_full(tmp_path):
+    sentence = system_errors.explain(raised(OSError(errno.ENOSPC, "No space left")), tmp_path)
+    assert sentence is not None
+    assert sentence.startswith(f"a disk is full, and not that of {tmp_path} (")
 
 
 def test_a_full_disk_is_found_behind_the_error_of_a_library(tmp_path):
@@ -73,7 +80,7 @@ def test_room_is_checked_on_the_disk_of_a_path_that_does_not_exist_yet(tmp_path)
     with pytest.raises(GliaflowError) as refused:
         system_errors.check_free(tmp_path / "a" / "b", 4 * free, what="train")
     assert str(refused.value).startswith("train needs about ")
-    assert "nothing was changed: make room there" in str(refused.value)
+    assert "nothing was written: make room there" in str(refused.value)
     assert not (tmp_path / "a").exists()
 
 
