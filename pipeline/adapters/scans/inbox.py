@@ -331,6 +331,7 @@ class Inbox:
         """Read what is remembered under a key; empty if there is nothing, or it has no such shape."""
         try:
             stored = json.loads((self._state / "state.json").read_text(encoding="utf-8"))
+            json.dumps(stored, ensure_ascii=False).encode()  # text that could not be saved again
         except (OSError, ValueError, RecursionError):
             return {}
         section = stored.get(key) if isinstance(stored, dict) else None

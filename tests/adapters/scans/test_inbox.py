@@ -600,6 +600,7 @@ def test_batches_of_one_look_arrive_one_after_the_other(local):
         '{"looks": {"march": []}, "entries": {"march": []}}',
         '{"looks": {"march": {"signature": "a", "since": "long ago"}}, "entries": {}}',
         '{"looks": {"march": {"signature": "a", "since": NaN}}, "entries": {}}',
+        '{"looks": {"\\ud800": {"signature": "a", "since": 1}}, "entries": {}}',
         '{"looks": {"march": {"signature": 1, "since": 1}}, "entries": {"march": {"batch": 1}}}',
         '{"entries": {"march": {"batch": "march", "state": "lost", "note": "", "when": ""}}}',
         '{"entries": {"march": {"batch": "march", "state": "taken", "note": "", "when": "",'
