@@ -16,11 +16,12 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from pipeline.adapters.process import http_health, parent_watch, processes
+from pipeline.adapters.process import http_health, locks, parent_watch, processes
 from pipeline.errors import GliaflowError
 
 SECONDS_TO_START = 120
 SECONDS_TO_END = 5
+LOCK = "gliaflow-server.lock"
 _UNTIL_EXIT = ExitStack()  # never closed: the settings hold until the process ends
 
 
@@ -35,8 +36,15 @@ def use() -> None:
     Raises:
         GliaflowError: the server does not start.
     """
-    if get_current_settings().api.url:
+    settings = get_current_settings()
+    if settings.api.url:
         return
+    # Servers of one home share a database. Two that create its tables at once both fail.
+    with locks.hold(settings.home / LOCK):
+        _start()
+
+
+def _start() -> None:
     port, login = http_health.free_port(), f"gliaflow:{secrets.token_urlsafe(24)}"
     server = subprocess.Popen(
         [
