@@ -70,7 +70,7 @@ docs: $(ENV) ## update the reference pages and build the site into site/, offlin
 	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 clean: ## delete data, models, reports, the registry, caches and the site, but not .venv
-	@rm -rf site data/raw data/scans data/*.csv models reports .local mlflow.db mlruns .dvc/cache .dvc/tmp
+	@rm -rf site data/raw data/scans data/manifest.csv data/quarantine.csv data/splits.csv models reports .local mlflow.db mlruns .dvc/cache .dvc/tmp
 
 up: $(ENV) ## start Prefect, MLflow and the watched inbox on this machine
 	@gliaflow up

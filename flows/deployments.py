@@ -21,6 +21,7 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists
 
+from flows.approve import approve
 from flows.retrain import retrain
 from flows.watch import watch
 from pipeline.adapters.checkout.project import find_project
@@ -32,7 +33,10 @@ DEAD_RUNS = "gliaflow: runs without a heartbeat have crashed"
 ORPHANS = "gliaflow: runs whose worker died before they began are started again"
 EVENT = "prefect.flow-run"
 HEARTBEAT = f"{EVENT}.heartbeat"
-ENDS = {f"{EVENT}.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+# A suspended run has no process and sends no heartbeat.
+ENDS = {
+    f"{EVENT}.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Suspended")
+}
 BEGUN = {f"{EVENT}.{state}" for state in ("Running", "AwaitingConcurrencySlot")}
 # A flow sends a heartbeat every 30 s. The server may thus be down for a minute, and a dead run
 # is detected within two.
@@ -84,6 +88,12 @@ def apply(root: Path) -> None:
         parameters=parameters,
         concurrency_limit=_one_run(ConcurrencyLimitStrategy.CANCEL_NEW),
         interval=timedelta(seconds=poll_seconds),
+        **DEPLOYMENT,
+    )
+    _from_checkout(approve, root, "flows/approve.py:approve").deploy(
+        name="lgg",
+        description="Wait for a person to decide on a version that the gate could not.",
+        parameters=parameters,
         **DEPLOYMENT,
     )
     _apply_rule_for_dead_runs()

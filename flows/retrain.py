@@ -10,14 +10,14 @@ from typing import Any, cast
 from prefect import State, flow, get_run_logger, task
 from prefect.states import Failed
 
-from flows import artifacts
+from flows import approve, artifacts
 from flows.states import failed_on_error
 from pipeline.adapters.checkout import dvc_holders, stage_runs
 from pipeline.adapters.checkout.project import Project, find_project
 from pipeline.adapters.process import locks
-from pipeline.adapters.tracking.registry import Version
+from pipeline.adapters.tracking.versions import Version
 from pipeline.app import follow_up, open_inbox
-from pipeline.app.publish import Publisher, open_publisher
+from pipeline.app.promotion import Publisher, open_publisher
 from pipeline.domain import graph
 from pipeline.domain.decisions import DecisionRecord
 
@@ -58,6 +58,12 @@ def decide(publisher: Publisher, version: Version) -> DecisionRecord:
 @failed_on_error
 def promote(publisher: Publisher, decision: DecisionRecord) -> DecisionRecord:
     return publisher.apply(decision)
+
+
+@task(task_run_name="ask")
+@failed_on_error
+def ask(project: Project, decision: DecisionRecord) -> None:
+    get_run_logger().info(approve.ask(project, decision))
 
 
 @task(task_run_name="push")
@@ -133,6 +139,8 @@ def _follow_up(project: Project, decision: DecisionRecord) -> list[str]:
     states = [push(project, return_state=True)]
     if watch.git_commit:
         states.append(commit(project, decision, return_state=True))
+    if decision.verdict == "inconclusive":
+        states.append(ask(project, decision, return_state=True))
     if watch.notify:
         states.append(notify(project, decision, watch.notify, return_state=True))
     return [state.message or str(state.name) for state in states if not state.is_completed()]

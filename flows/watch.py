@@ -1,5 +1,7 @@
 """The flow `watch`: check the inbox, import complete batches, start a retraining.
 
+Verdicts that nobody approved in time are rejected by it, too.
+
 Each state of the data, named by its digest, starts one retraining. The digest is Prefect's
 idempotency key: asking twice starts one run.
 """
@@ -17,7 +19,7 @@ from flows.states import failed_on_error
 from pipeline.adapters.checkout.project import Project, find_project
 from pipeline.adapters.scans.inbox import Entry
 from pipeline.adapters.storage import json_files
-from pipeline.app import open_inbox
+from pipeline.app import open_inbox, promotion
 
 RETRAIN = "retrain/lgg"
 
@@ -51,6 +53,8 @@ def watch(root: str = ".") -> dict[str, Any] | State:
     if entries:
         rows = [{"batch": e.batch, "state": e.state, "note": e.note} for e in entries]
         create_table_artifact(key="inbox", table=rows, description="Batches in the inbox")
+    for decision in promotion.expire_approvals(project):
+        get_run_logger().info(decision.headline)
     return {"batches": [entry.batch for entry in entries], "started": start(project)}
 
 

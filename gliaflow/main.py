@@ -8,13 +8,24 @@ import os
 import sys
 from pathlib import Path
 
-from gliaflow import cross_validation, doctor, inbox, predict, registry, run, stack, use
+from gliaflow import (
+    cross_validation,
+    doctor,
+    inbox,
+    lineage,
+    predict,
+    recall,
+    registry,
+    run,
+    stack,
+    use,
+)
 from gliaflow.app import app
 from pipeline import telemetry
 from pipeline.adapters.storage import system_errors
 from pipeline.errors import GliaflowError
 
-COMMANDS = (use, run, registry, predict, cross_validation, inbox, stack, doctor)
+COMMANDS = (use, run, registry, lineage, recall, predict, cross_validation, inbox, stack, doctor)
 
 
 def main() -> None:

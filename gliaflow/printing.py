@@ -6,16 +6,44 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.adapters.tracking.registry import Version
+    from pipeline.adapters.tracking.versions import Version
     from pipeline.app.cross_validation import CrossValidation
+    from pipeline.app.recall import Trace
     from pipeline.domain.decisions import DecisionRecord
+
+
+ANSWERS = {"passed": "passed", "failed": "FAILED", "cannot tell": "?     "}
 
 
 def print_decision(decision: "DecisionRecord") -> None:
     """Print the headline of a decision and its reasons."""
     typer.echo(decision.headline)
+    _print_reasons(decision)
+    if decision.verdict == "inconclusive":
+        typer.echo(f"  Approve it with `gliaflow promote {decision.candidate.version} --by NAME`.")
+
+
+def print_verdict(decision: "DecisionRecord") -> None:
+    """Print what the gate would decide, and its reasons."""
+    typer.echo(f"The gate's verdict on version {decision.candidate.version}: {decision.verdict}.")
+    _print_reasons(decision)
+
+
+def _print_reasons(decision: "DecisionRecord") -> None:
     for reason in decision.reasons:
-        typer.echo(f"  {'passed' if reason.passed else 'FAILED'}  {reason.sentence}")
+        typer.echo(f"  {ANSWERS[reason.answer]}  {reason.sentence}")
+
+
+def champion_then(answer: "Mapping[str, Any]") -> str:
+    """Return which version was the champion at a time, as a sentence."""
+    decision = answer["decision"]
+    if decision is None:
+        return f"There was no champion at {answer['at']}."
+    why = f", {decision['why']}" if decision["why"] else ""
+    return (
+        f"At {answer['at']} the champion was version {answer['champion']}, since decision "
+        f"{decision['number']} of {decision['when']} ({decision['action']} by {decision['who']}{why})."
+    )
 
 
 def print_registry(versions: "Sequence[Version]", decisions: "Sequence[DecisionRecord]") -> None:
@@ -26,14 +54,25 @@ def print_registry(versions: "Sequence[Version]", decisions: "Sequence[DecisionR
         rows.append(
             (
                 str(version.version),
-                ", ".join(version.aliases),
+                ", ".join((*version.aliases, *(["withdrawn"] if version.withdrawn else []))),
                 version.digest[:12],
                 str(score) if score else "?",
                 str(score.patients) if score else "?",
             )
         )
     _table(("version", "alias", "digest", "test Tversky (95 %)", "patients"), rows)
-    _table(("when", "version", "verdict", "champion", "who", "why"), map(_decision_row, decisions))
+    columns = ("number", "when", "version", "action", "verdict", "champion", "who", "why")
+    _table(columns, map(_decision_row, decisions))
+
+
+def print_trace(trace: "Trace") -> None:
+    """Print everything that a patient touched."""
+    typer.echo(f"{trace.patient}: {', '.join(trace.folders) or 'no files in this checkout'}")
+    typer.echo(f"  split here: {trace.split or 'none'}")
+    for version in trace.versions:
+        typer.echo(f"  {version}")
+    numbers = ", ".join(map(str, trace.decisions))
+    typer.echo(f"  decisions: {numbers or 'none'}")
 
 
 def print_folds(result: "CrossValidation") -> None:
@@ -83,14 +122,16 @@ def print_batches(rows: Iterable[Mapping[str, str]]) -> None:
 
 def _decision_row(decision: "DecisionRecord") -> tuple[str, ...]:
     before, after = decision.champion.before, decision.champion.after
-    failed = [reason.sentence for reason in decision.reasons if not reason.passed]
+    failed = ", ".join(reason.rule for reason in decision.reasons if not reason.passed)
     return (
+        str(decision.number),
         decision.when[:16],
         str(decision.candidate.version),
+        decision.action,
         decision.verdict,
         f"{before or 'none'} -> {after or 'none'}",
         decision.who,
-        decision.override or " ".join(failed) or "all rules passed",
+        decision.why or (f"not passed: {failed}" if failed else "all rules passed"),
     )
 
 

@@ -33,14 +33,14 @@ def use_lgg(
     ] = None,
 ) -> None:
     """Real scans, with the published network and the training that cross-validation chose."""
-    from pipeline.adapters.scans import sources
+    from pipeline.adapters.scans import kaggle
 
     if "://" not in source and source != "kaggle":
         path = Path(source).expanduser().resolve()
         if not path.exists():
             raise GliaflowError(f"the source {source} does not exist; give a folder or a zip")
         source = str(path)
-    typer.echo(sources.TERMS)
+    typer.echo(kaggle.TERMS)
     _change({"fetch": {"source": source, "endpoint_url": endpoint_url}}, preset="lgg")
 
 

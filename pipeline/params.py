@@ -344,6 +344,27 @@ class Gate(Section):
     min_patients: Count = Field(
         description="With fewer test patients the verdict is `inconclusive`."
     )
+    margin: Share = Field(
+        description="Mean fall against the champion, on the same test patients, that still counts "
+        "as not worse."
+    )
+    group_margin: Share = Field(
+        description="Mean fall of a group (site, tumour size, missing sequence) that is accepted."
+    )
+    min_group: Annotated[int, Field(ge=2)] = Field(
+        description="Fewest patients of a group that is judged."
+    )
+    test_budget: Count = Field(
+        description="Models judged on the same test patients; with more the verdict is "
+        "`inconclusive`."
+    )
+    approval: Literal["inconclusive", "always"] = Field(
+        description="What a person has to approve: `inconclusive` verdicts, or `always` every "
+        "promotion."
+    )
+    approval_hours: Positive = Field(
+        description="An approval that nobody gave within this time counts as rejected."
+    )
 
 
 class Params(Section):

@@ -41,7 +41,13 @@ def make(folder: Path, **changes: dict) -> Path:
         "gliaflow",
         ".dvc/config",
     ]
-    for name in [*names, ".dvc/plots.html", ".dvc/.gitignore", "data/incoming/.gitkeep"]:
+    for name in [
+        *names,
+        ".dvc/plots.html",
+        ".dvc/.gitignore",
+        "data/incoming/.gitkeep",
+        "data/recalled.csv",
+    ]:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():

@@ -10,7 +10,18 @@ import numpy as np
 
 from pipeline import params
 from pipeline.adapters.scans import image_files
+from pipeline.domain.gate import Policy
 
+POLICY = Policy(
+    min_tversky=0.6,
+    min_tversky_low=0.0,
+    min_patients=5,
+    margin=0.05,
+    group_margin=0.1,
+    min_group=5,
+    test_budget=20,
+    approval="inconclusive",
+)
 REPOSITORY = Path(__file__).parents[1]
 
 

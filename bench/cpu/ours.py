@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from bench import workload
-from pipeline.adapters.model import runtimes
+from pipeline.adapters.model import predictors, runtimes
 from pipeline.app import prediction
 from pipeline.domain.postprocessing import PostProcessing
 from pipeline.network import backend, epoch_loop, fused, resunet, steps
@@ -52,7 +52,7 @@ def _openvino_runtime(precision: str) -> runtimes.Runtime:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
         runtimes.export(plain, path)
-        predict = runtimes.compile_graph(path, name)
+        predict = predictors.compile_graph(path, name)
     comparison = runtimes.Comparison(name, 0.0, 0.0, 0)
     return runtimes.Runtime(predict, comparison, plain.name, (side, side, 3))
 

@@ -107,13 +107,13 @@ class LocalStack:
         running = self._running()
         for part in (self._worker, self._tracking, self._server):
             if part.name in running:
-                pid = int(running[part.name].partition(":")[0])
+                pid = _process_id(running[part.name])
                 processes.end_group(pid, grace_seconds=SECONDS_TO_END)
                 ended.append(part.name)
         others = processes.with_variable(MARK, str(self._folder))
         if others:
             processes.end_all(others, grace_seconds=SECONDS_TO_END)
-            ended.append(f"{len(others)} processes that they had started")
+            ended.append("processes that the record did not name")
         left = processes.with_variable(MARK, str(self._folder))
         if left:
             raise GliaflowError(
@@ -210,10 +210,7 @@ class LocalStack:
             self._say(f"{part.name}: already running")
             return
         if part.port and http_health.is_in_use(part.port):
-            raise GliaflowError(
-                f"port {part.port} of {http_health.HOST} is in use by another program, and {part.name} needs "
-                f"it: end that program, or run `make up {part.option}={part.port + 1}`"
-            )
+            raise GliaflowError(self._port_in_use(part))
         private_files.touch_private(self._log(part))
         with self._log(part).open("ab") as log:
             process = subprocess.Popen(
@@ -227,8 +224,22 @@ class LocalStack:
                 umask=private_files.UMASK,
             )
         identity = processes.process_identity(process.pid) or ""
+        processes.await_environment(process.pid)  # without its mark it would not count as ours
         self._save({**self._running(), part.name: identity})
         self._say(f"{part.name}: started, process {process.pid}")
+
+    def _port_in_use(self, part: Part) -> str:
+        """Explain a port in use; processes of this stack that its record lost may hold it."""
+        is_left = processes.with_variable(MARK, str(self._folder))
+        holder = (
+            "a process that `make down` ends, or by another program"
+            if is_left
+            else "another program"
+        )
+        return (
+            f"port {part.port} of {http_health.HOST} is in use by {holder}, and {part.name} needs "
+            f"it: end that program, or run `make up {part.option}={part.port + 1}`"
+        )
 
     def _wait(self, part: Part) -> None:
         if not http_health.wait_for_answer(
@@ -278,21 +289,34 @@ class LocalStack:
         self._say("deployments: applied retrain/lgg and watch/inbox")
 
     def _running(self) -> dict[str, str]:
-        """Map the name of each part that runs to its process identity."""
+        """Map the name of each part that runs to its process identity.
+
+        Processes that do not carry the mark of this stack are left out, whatever the record says.
+        """
         try:
             saved: Mapping[str, str] = json.loads((self._folder / "processes.json").read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         if not isinstance(saved, dict):
             return {}
         return {
             name: identity
             for name, identity in saved.items()
-            if isinstance(identity, str) and processes.is_running(identity)
+            if isinstance(identity, str) and self._is_ours(identity)
         }
+
+    def _is_ours(self, identity: str) -> bool:
+        """Whether the process runs, under this id since this start, and belongs to this stack."""
+        return processes.is_running(identity) and processes.has_variable(
+            _process_id(identity), name=MARK, value=str(self._folder)
+        )
 
     def _save(self, running: Mapping[str, str]) -> None:
         json_files.write_json(self._folder / "processes.json", dict(running))
 
     def _log(self, part: Part) -> Path:
         return self._folder / f"{part.name.lower().replace(' ', '-')}.log"
+
+
+def _process_id(identity: str) -> int:
+    return int(identity.partition(":")[0])

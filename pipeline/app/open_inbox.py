@@ -4,16 +4,16 @@ from contextlib import AbstractContextManager
 
 from pipeline.adapters.checkout.project import Project
 from pipeline.adapters.process import locks
-from pipeline.adapters.scans import inbox
+from pipeline.adapters.scans import inbox_places
 from pipeline.adapters.scans.inbox import Inbox
-from pipeline.adapters.scans.sources import Limits
+from pipeline.adapters.scans.limits import Limits
 
 
 def open_inbox(project: Project) -> Inbox:
     """Return the inbox at `watch.source`."""
     watch = project.params.watch
     return Inbox(
-        inbox.open_place(watch.source, watch.endpoint_url, project.root),
+        inbox_places.open_place(watch.source, watch.endpoint_url, project.root),
         incoming=project.path("incoming"),
         state=project.local.inbox,
         lock=project.local.incoming_lock,

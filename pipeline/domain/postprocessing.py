@@ -5,14 +5,16 @@ function that predicts.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy import ndimage
 
 from pipeline.domain import intensity, test_time_augmentation
 from pipeline.errors import GliaflowError
-from pipeline.params import Evaluate
+
+if TYPE_CHECKING:
+    from pipeline.params import Evaluate
 
 # Voxels are connected by a side, an edge or a corner, in a slice and to the neighbouring slices.
 CONNECTED = np.ones((3, 3, 3), bool)
@@ -34,7 +36,7 @@ class PostProcessing:
     min_area_px: int
 
     @classmethod
-    def from_params(cls, section: Evaluate) -> "PostProcessing":
+    def from_params(cls, section: "Evaluate") -> "PostProcessing":
         """Return the post-processing that `params.yaml: evaluate` asks for."""
         return cls(section.threshold, section.views, section.keep, section.min_area_px)
 

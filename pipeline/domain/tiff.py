@@ -9,7 +9,6 @@ Source: TIFF revision 6.0, Adobe 1992, sections 2 and 8.
 
 import struct
 from dataclasses import dataclass
-from itertools import count
 
 BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 WIDTH, HEIGHT = 256, 257  # tags ImageWidth and ImageLength
@@ -44,28 +43,34 @@ def read_structure(content: bytes) -> TiffStructure:
 
 
 def _read_directories(content: bytes, order: str) -> TiffStructure:
-    (offset,) = struct.unpack_from(f"{order}I", content, 4)
-    sizes: dict[int, int] = {}
+    (first,) = struct.unpack_from(f"{order}I", content, 4)
+    offset = first
     seen: set[int] = set()
-    for pages in count():
-        if offset == 0:
-            return TiffStructure(pages, sizes.get(WIDTH, 0), sizes.get(HEIGHT, 0))
-        if offset in seen or pages >= MAX_PAGES:
+    while offset:
+        if offset in seen or len(seen) >= MAX_PAGES:
             raise ValueError("its TIFF directories form a loop")
         seen.add(offset)
-        tags, offset = _read_directory(content, order, offset)
-        sizes = sizes or tags
-    raise AssertionError("unreachable: the loop returns or raises")
+        offset = _next_directory(content, order, offset)
+    # Entries are read in one directory only. Overlapping ones can repeat the same bytes as
+    # hundreds of millions of entries.
+    sizes = _read_sizes(content, order, first) if first else {}
+    return TiffStructure(len(seen), sizes.get(WIDTH, 0), sizes.get(HEIGHT, 0))
 
 
-def _read_directory(content: bytes, order: str, offset: int) -> tuple[dict[int, int], int]:
-    """Return width and height by tag, and the offset of the next directory; 0: none."""
+def _next_directory(content: bytes, order: str, offset: int) -> int:
+    """Return the offset of the directory after the one at `offset`; 0: none."""
     (entries,) = struct.unpack_from(f"{order}H", content, offset)
-    tags: dict[int, int] = {}
+    (following,) = struct.unpack_from(f"{order}I", content, offset + 2 + entries * ENTRY_BYTES)
+    return int(following)
+
+
+def _read_sizes(content: bytes, order: str, offset: int) -> dict[int, int]:
+    """Return width and height, by tag, of the directory at `offset`."""
+    (entries,) = struct.unpack_from(f"{order}H", content, offset)
+    sizes: dict[int, int] = {}
     for number in range(entries):
         entry = offset + 2 + number * ENTRY_BYTES
         tag, kind = struct.unpack_from(f"{order}HH", content, entry)
         if tag in (WIDTH, HEIGHT) and kind in VALUE_FORMATS:
-            (tags[tag],) = struct.unpack_from(f"{order}{VALUE_FORMATS[kind]}", content, entry + 8)
-    (following,) = struct.unpack_from(f"{order}I", content, offset + 2 + entries * ENTRY_BYTES)
-    return tags, following
+            (sizes[tag],) = struct.unpack_from(f"{order}{VALUE_FORMATS[kind]}", content, entry + 8)
+    return sizes

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.adapters.model import model_files, predictions, runtimes
+from pipeline.adapters.model import model_files, predictions, predictors
 from pipeline.adapters.process import progress
 from pipeline.adapters.scans import arrays
 from pipeline.adapters.storage import csv_files, json_files, stage_tables
@@ -67,7 +67,7 @@ def _score(
         rows: of the manifest, with their split.
         bounds: terciles of the tumour sizes of all accepted patients, in pixels.
     """
-    predict = runtimes.reference_predictor(model)
+    predict = predictors.reference_predictor(model)
     post = PostProcessing.from_params(section)
     groups = list(rows.groupby(["split", "patient"]))
     for (split, patient), slices in progress.track(groups, total=len(groups), label="evaluating"):

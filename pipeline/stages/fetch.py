@@ -8,7 +8,10 @@ from pathlib import Path
 
 from pipeline.adapters.process import progress
 from pipeline.adapters.scans import batches, image_files, sources
-from pipeline.adapters.scans.sources import Copied, Limits
+from pipeline.adapters.scans.limits import Limits
+from pipeline.adapters.scans.listing import describe_skipped
+from pipeline.adapters.scans.paths import printable
+from pipeline.adapters.scans.sources import Copied
 from pipeline.domain import phantom, scans
 from pipeline.errors import GliaflowError
 from pipeline.params import Params, Phantom
@@ -47,7 +50,7 @@ def _report(copied: Copied, origin: str) -> None:
     """Print how many files came from a source or batch, and what was skipped in it."""
     print(f"fetch: {copied.files} files from {origin}")
     if copied.skipped:
-        print(f"fetch: {sources.describe_skipped(copied.skipped)}")
+        print(f"fetch: {describe_skipped(copied.skipped)}")
 
 
 def _check_name(batch: Path) -> None:
@@ -57,7 +60,7 @@ def _check_name(batch: Path) -> None:
         fault = "the scans of fetch.source are stored under this name"
     if fault:
         raise GliaflowError(
-            f"{sources.printable(batch)} cannot be the folder of a batch ({fault}); rename it"
+            f"{printable(batch)} cannot be the folder of a batch ({fault}); rename it"
         )
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from making import REPOSITORY, content
+from making import POLICY, REPOSITORY, content
 
 from pipeline.adapters.checkout.project import Project, find_project
 from pipeline.adapters.process import processes
 from pipeline.app import follow_up
 from pipeline.domain.decisions import Candidate, ChampionChange, DecisionRecord, Score
-from pipeline.domain.gate import Policy, Reason
+from pipeline.domain.gate import Reason
 from pipeline.errors import GliaflowError
 
 GRAPH = """
@@ -32,10 +32,10 @@ stages:
 """
 DECISION = DecisionRecord(
     verdict="promote",
-    reasons=(Reason("test Tversky", True, "0.91 » 0.90 – besser"),),
+    reasons=(Reason("test Tversky", "passed", "0.91 » 0.90 – besser"),),
     candidate=Candidate(3, "5fd1a2", Score(0.91, 0.88, 0.94, 17)),
     champion=ChampionChange(before=2, after=3),
-    policy=Policy(min_tversky=0.9, min_tversky_low=0.0, min_patients=5),
+    policy=POLICY,
     when="2026-05-12T10:00:00+00:00",
     who="Ada Roe",
 )
@@ -315,7 +315,7 @@ def test_the_command_gets_the_decision_as_json_on_its_standard_input(tmp_path):
 
 
 def test_a_command_may_ignore_its_standard_input(tmp_path):
-    follow_up.notify("true", replace(DECISION, override="x" * 1_000_000), tmp_path)
+    follow_up.notify("true", replace(DECISION, why="x" * 1_000_000), tmp_path)
 
 
 def test_the_error_of_a_failed_command_contains_its_output(tmp_path):

@@ -5,12 +5,12 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from pipeline.adapters.process import processes
-from pipeline.app.local_stack import LocalStack
+from pipeline.app.local_stack import MARK, LocalStack
 from pipeline.errors import GliaflowError
 
 
@@ -49,10 +49,26 @@ def save_processes(project, **identities: str) -> None:
     (project.local.stack / "processes.json").write_text(json.dumps(names))
 
 
-def this_process() -> str:
-    identity = processes.process_identity(os.getpid())
-    assert identity is not None
-    return identity
+@pytest.fixture
+def start(project) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start processes that carry the mark of the project's stack, or none."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(*, is_marked: bool = True) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", "import time; time.sleep(300)"]
+        mark = {MARK: str(project.local.stack)} if is_marked else {}
+        started.append(subprocess.Popen(command, start_new_session=True, env=os.environ | mark))
+        processes.await_environment(started[-1].pid)
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def identity_of(process: subprocess.Popen[bytes]) -> str:
+    return processes.process_identity(process.pid) or ""
 
 
 def test_a_port_in_use_is_an_error_that_names_port_part_and_variable(
@@ -70,8 +86,8 @@ def test_a_port_in_use_is_an_error_that_names_port_part_and_variable(
     assert stack.down() == []
 
 
-def test_a_port_of_mlflow_in_use_names_its_variable(project, busy_port, free_port, said):
-    save_processes(project, Prefect_server=this_process())
+def test_a_port_of_mlflow_in_use_names_its_variable(project, busy_port, free_port, said, start):
+    save_processes(project, Prefect_server=identity_of(start()))
     stack = open_stack(project, said, prefect_port=free_port, mlflow_port=busy_port)
     with pytest.raises(GliaflowError, match=f"MLflow needs it.*MLFLOW_PORT={busy_port + 1}"):
         stack.up()
@@ -90,35 +106,66 @@ def test_down_with_nothing_running_ends_nothing(stack):
     assert stack.down() == []
 
 
-def test_down_forgets_processes_that_have_ended(stack, project):
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
-    save_processes(project, MLflow=processes.process_identity(child.pid) or "")
+def test_a_port_that_a_lost_process_of_the_stack_may_hold_names_down(stack, project, start, said):
+    start()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        stack = open_stack(project, said, prefect_port=port, mlflow_port=port)
+        with pytest.raises(GliaflowError, match="a process that `make down` ends, or by another"):
+            stack.up()
+
+
+def test_down_forgets_processes_that_have_ended(stack, project, start):
+    child = start()
+    save_processes(project, MLflow=identity_of(child))
     child.kill()
     child.wait()
     assert stack.down() == []
     assert not (project.local.stack / "processes.json").exists()
 
 
-def test_down_spares_a_process_that_reused_an_id(stack, project):
-    save_processes(project, MLflow=f"{os.getpid()}:1")  # this process started at another time
+def test_down_spares_a_process_that_reused_an_id(stack, project, start):
+    save_processes(project, MLflow=f"{start(is_marked=False).pid}:1")
     assert stack.down() == []
 
 
-def test_down_survives_a_damaged_record(stack, project):
+def test_down_spares_another_program_that_a_record_names_exactly(stack, project, start):
+    other = start(is_marked=False)
+    save_processes(project, MLflow=identity_of(other))
+    assert stack.down() == []
+    assert other.poll() is None
+
+
+@pytest.mark.parametrize(
+    "record",
+    ["", "{", "[1, 2]", '"text"', "null", '{"MLflow": 7, "Prefect server": null}',
+     '{"MLflow": "²:1", "Prefect worker": "../1:1"}', "[" * 10**5, "\x00\x01"],
+)  # fmt: skip
+def test_down_ends_the_processes_of_the_stack_although_the_record_is_damaged(
+    stack, project, start, record
+):
+    child, other = start(), start(is_marked=False)
     save_processes(project)
-    (project.local.stack / "processes.json").write_text("{")
+    (project.local.stack / "processes.json").write_text(record)
+    assert stack.down() == ["processes that the record did not name"]
+    assert child.wait(timeout=20) != 0
+    assert other.poll() is None
+
+
+def test_down_survives_a_record_that_is_not_utf_8(stack, project):
+    save_processes(project)
+    (project.local.stack / "processes.json").write_bytes(b"\xff\xfe{")
     assert stack.down() == []
 
 
-def test_down_ends_the_processes_of_the_stack_and_names_them_worker_first(stack, project):
-    command = [sys.executable, "-c", "import time; time.sleep(300)"]
-    children = [subprocess.Popen(command, start_new_session=True) for _ in range(2)]
-    identities = [processes.process_identity(child.pid) or "" for child in children]
-    save_processes(project, MLflow=identities[0], Prefect_worker=identities[1])
+def test_down_ends_the_processes_of_the_stack_and_names_them_worker_first(stack, project, start):
+    children = [start(), start()]
+    save_processes(
+        project, MLflow=identity_of(children[0]), Prefect_worker=identity_of(children[1])
+    )
     assert stack.down() == ["Prefect worker", "MLflow"]
     for child in children:
         assert child.wait(timeout=20) != 0
-    assert not any(processes.is_running(identity) for identity in identities)
     assert stack.down() == []
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import finished_run
@@ -14,9 +15,11 @@ import pytest
 from fakes import FakeRegistry
 from making import another_user, image, mask, write_patient, write_tif
 
+from pipeline.adapters.scans import regular_files
 from pipeline.adapters.scans.image_files import decode_image
-from pipeline.adapters.tracking.registry import Version
-from pipeline.app import prediction
+from pipeline.adapters.tracking.versions import Version
+from pipeline.app import model_in_use, prediction
+from pipeline.domain.postprocessing import PostProcessing
 from pipeline.errors import GliaflowError
 
 PIXELS = finished_run.SIDE**2
@@ -90,7 +93,7 @@ def test_the_summary_counts_patients_and_slices_and_names_the_model(predict, pro
     summary = predict()
     assert summary.startswith("2 patients, 6 slices, 6 with tumour")
     assert f"predicted by {project.path('model')}" in summary
-    assert "0.0000% of pixels differ from Keras" in summary
+    assert "0.0000% of pixels differ from the judged masks" in summary
     assert "Not for clinical use." in summary
     assert "could not be read" not in summary
 
@@ -112,8 +115,8 @@ def test_without_overlays_no_folder_is_made_for_them(predict, tmp_path):
     assert not (tmp_path / "out/overlays").exists()
 
 
-def test_exact_masks_do_not_differ_from_keras_in_any_pixel(predict, tmp_path):
-    assert "0.0000% of pixels differ from Keras" in predict(exact=True)
+def test_exact_masks_are_those_of_the_runtime_that_models_are_judged_with(predict, tmp_path):
+    assert "0.0000% of pixels differ from the judged masks" in predict(exact=True)
     assert set(read(tmp_path / "out/slices.csv").tumour_pixels) == {PIXELS}
 
 
@@ -189,14 +192,14 @@ def test_copies_that_cannot_be_compared_are_refused_and_the_rest_is_predicted(
     predict, scans, tmp_path, monkeypatch
 ):
     shutil.copytree(scans / "TCGA_BR_02", scans / "copies" / "TCGA_BR_02")
-    original = Path.read_bytes
+    original = regular_files.open_regular
 
-    def read_bytes(path: Path) -> bytes:
+    def open_regular(path: Path) -> BinaryIO:
         if "copies" in path.parts:
             raise OSError(5, "Input/output error")
         return original(path)
 
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(regular_files, "open_regular", open_regular)
     assert "1 patients could not be read" in predict()
     refused = read(tmp_path / "out/refused.csv")
     assert list(refused.patient) == ["TCGA_BR_02"]
@@ -266,26 +269,50 @@ def test_a_missing_model_file_is_an_error_message(predict, tmp_path):
 
 
 def test_without_a_champion_the_message_says_how_to_get_one(predict, monkeypatch, tmp_path):
-    monkeypatch.setattr(prediction, "open_registry", lambda project: FakeRegistry())
+    monkeypatch.setattr(model_in_use, "open_registry", lambda project: FakeRegistry())
     with pytest.raises(GliaflowError, match=r"no champion yet.*gliaflow run.*--model"):
         predict(model_file=None)
     assert not (tmp_path / "out").exists()
 
 
-def test_without_a_file_the_champion_predicts(predict, monkeypatch, project, tmp_path):
-    class OneVersion(FakeRegistry):
-        def champion(self) -> Version:
-            return Version(4, ("champion",), {"gliaflow.digest": "ab" * 32}, "run")
+class OneVersion(FakeRegistry):
+    """A registry whose champion is version 4, with a threshold of its own."""
 
-        def load(self, version: Version) -> object:
-            assert version.version == 4
-            return finished_run.build_model(is_tumour=False)
+    def champion(self) -> Version:
+        return Version(4, ("champion",), {"gliaflow.digest": "ab" * 32}, "run")
 
-    monkeypatch.setattr(prediction, "open_registry", lambda project: OneVersion())
+
+@pytest.fixture
+def champion(monkeypatch) -> OneVersion:
+    registry = OneVersion()
+    post = PostProcessing(threshold=0.5, views=1, keep="all", min_area_px=0)
+    registry.replace_model(4, finished_run.build_model(is_tumour=False), post)
+    monkeypatch.setattr(model_in_use, "open_registry", lambda project: registry)
+    return registry
+
+
+def test_without_a_file_the_champion_predicts(predict, champion, project, tmp_path):
     summary = predict(model_file=None)
     assert "0 with tumour predicted by version 4" in summary
     assert set(read(tmp_path / "out/slices.csv").tumour_pixels) == {0}
     assert (project.local.runtimes / ("ab" * 8)).is_dir()
+
+
+def test_the_champion_predicts_with_its_own_post_processing(predict, champion, tmp_path):
+    low = PostProcessing(threshold=1e-6, views=1, keep="all", min_area_px=0)  # it gives 4.5e-5
+    champion.replace_model(4, finished_run.build_model(is_tumour=False), low)
+    predict(model_file=None)
+    assert set(read(tmp_path / "out/slices.csv").tumour_pixels) == {PIXELS}
+
+
+def test_a_champion_whose_files_were_changed_does_not_predict_though_its_runtime_is_cached(
+    predict, champion, tmp_path
+):
+    predict(model_file=None)
+    champion.changed.add(4)
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(GliaflowError, match="the files of version 4 were changed"):
+        predict(model_file=None)
 
 
 @pytest.mark.parametrize("name", ["slices.csv", "patients.csv", "refused.csv", "overlays"])

@@ -8,28 +8,28 @@ import pandas as pd
 import pytest
 import typer
 from fakes import FakeRegistry
-from making import REPOSITORY
+from making import POLICY, REPOSITORY
 from typer.testing import CliRunner
 
 from gliaflow import main as entry_point
 from gliaflow.app import app
-from pipeline.adapters.tracking.registry import DIGEST_TAG, TVERSKY_TAG, Version
-from pipeline.app import inbox_status, open_registry, publish
+from pipeline.adapters.tracking.versions import DIGEST_TAG, TVERSKY_TAG, Version
+from pipeline.app import inbox_status, open_registry, promotion
 from pipeline.app.cross_validation import CrossValidation
 from pipeline.domain.decisions import Candidate, ChampionChange, DecisionRecord, Score
-from pipeline.domain.gate import Policy, Reason
+from pipeline.domain.gate import Reason
 from pipeline.errors import GliaflowError
 
 SCORE = {"mean": 0.8, "low": 0.7, "high": 0.9, "patients": 17}
 DECISION = DecisionRecord(
     verdict="reject",
     reasons=(
-        Reason("test Tversky", False, "The test Tversky is too low."),
-        Reason("loads back", True, "The model loads back."),
+        Reason("test Tversky", "failed", "The test Tversky is too low."),
+        Reason("loads back", "passed", "The model loads back."),
     ),
     candidate=Candidate(2, "cd" * 32, Score(0.5, 0.4, 0.6, 17)),
     champion=ChampionChange(before=1, after=1),
-    policy=Policy(min_tversky=0.6, min_tversky_low=0.0, min_patients=5),
+    policy=POLICY,
     when="2026-05-12T10:00:00+00:00",
     who="Ada Roe",
 )
@@ -136,7 +136,7 @@ def test_a_port_that_is_not_one_is_wrong_usage(command, port, monkeypatch, outsi
     "arguments",
     [
         ["promote", "3", "--override", "agreed"],
-        ["promote", "3", "--by", "Ada Roe"],
+        ["promote", "3", "--check", "--by", "Ada Roe"],
         ["promote", "three"],
         ["promote", "0"],
         ["predict", "scans"],
@@ -209,7 +209,7 @@ def fill(registry: FakeRegistry, monkeypatch) -> None:
         Version(1, ("champion",), tags, "run 1"),
     ]
     monkeypatch.setattr(registry, "versions", lambda: versions)
-    registry.record_decision(DECISION)
+    registry.carry_out(lambda: DECISION)
 
 
 def test_the_registry_is_printed_as_tables_of_versions_and_decisions(registry, monkeypatch):
@@ -220,7 +220,8 @@ def test_the_registry_is_printed_as_tables_of_versions_and_decisions(registry, m
     assert ["1", "champion", "abababababab", "0.8000 (0.7000 to 0.9000)", "17"] in cells
     assert ["2", "", "cdcdcdcdcdcd", "?", "?"] in cells
     assert [
-        "2026-05-12T10:00", "2", "reject", "1 -> 1", "Ada Roe", "The test Tversky is too low.",
+        "1", "2026-05-12T10:00", "2", "judge", "reject", "1 -> 1", "Ada Roe",
+        "not passed: test Tversky",
     ] in cells  # fmt: skip
 
 
@@ -231,7 +232,7 @@ def test_the_registry_is_printed_as_json(registry, monkeypatch):
     report = json.loads(output)
     assert report["champion"] == 1
     assert [version["version"] for version in report["versions"]] == [2, 1]
-    assert report["decisions"] == [DECISION.to_json()]
+    assert report["decisions"] == [DECISION.to_json() | {"number": 1}]
 
 
 def test_promote_prints_headline_and_reasons_and_a_rejection_exits_with_0(in_checkout, monkeypatch):
@@ -240,7 +241,7 @@ def test_promote_prints_headline_and_reasons_and_a_rejection_exits_with_0(in_che
             assert (number, override, by) == (2, None, None)
             return DECISION
 
-    monkeypatch.setattr(publish, "open_publisher", lambda project: FakePublisher())
+    monkeypatch.setattr(promotion, "open_publisher", lambda project: FakePublisher())
     code, output = call("promote", "2")
     assert code == 0
     assert output.splitlines() == [
@@ -258,7 +259,7 @@ def test_promote_hands_on_override_and_name(in_checkout, monkeypatch):
             overrides.append((number, override, by))
             return DECISION
 
-    monkeypatch.setattr(publish, "open_publisher", lambda project: FakePublisher())
+    monkeypatch.setattr(promotion, "open_publisher", lambda project: FakePublisher())
     assert call("promote", "3", "--override", "agreed", "--by", "Ada Roe")[0] == 0
     assert overrides == [(3, "agreed", "Ada Roe")]
 

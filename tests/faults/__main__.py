@@ -4,26 +4,30 @@ Prints a line for each fault. Exit code 1 if one does not hold.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from datetime import date
 from pathlib import Path
+from typing import get_args
 
 import checkouts
 
 from faults import cases  # noqa: F401 - fills the matrix
-from faults.matrix import FAULTS, Result, run_all
+from faults.matrix import FAULTS, Part, Result, run_all
 from faults.workplace import Workplace
 
 DOCUMENT = checkouts.ROOT / "docs" / "reliability.md"
 START, END = "<!-- results: start -->", "<!-- results: end -->"
+MAX_SEEN = 200  # characters in the table; the terminal shows all
 
 
 def main() -> int:
     """Run the chosen faults; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
-    parser.add_argument("--part", help="only one part: disk, kill, table, server, clock, input")
+    parser.add_argument("--part", choices=get_args(Part), help="only one part")
     parser.add_argument("--only", help="only faults whose name contains this text")
     parser.add_argument("--write", action="store_true", help=f"write the table to {DOCUMENT.name}")
     chosen = parser.parse_args()
@@ -36,6 +40,7 @@ def main() -> int:
     if not faults:
         parser.error("no fault has this name or part")
     results = []
+    start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gliaflow-faults-") as folder:
         print("a first run, to break later ...", flush=True)
         place = Workplace(Path(folder))
@@ -49,33 +54,43 @@ def main() -> int:
     failed = sum(result.outcome == "fails" for result in results)
     print(f"{len(results)} faults, {failed} do not hold")
     if chosen.write:
-        _write(results)
+        _write(results, seconds=time.monotonic() - start)
     return 1 if failed else 0
 
 
-def _write(results: list[Result]) -> None:
-    """Replace the table in docs/reliability.md."""
+def _write(results: list[Result], *, seconds: float) -> None:
+    """Replace the table in docs/reliability.md.
+
+    Args:
+        seconds: of all faults together, with the run that they start from.
+    """
     before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(START)
     _, _, after = rest.partition(END)
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
         cwd=checkouts.ROOT, capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
-    rows = [
-        f"| {r.fault.part} | {r.fault.name} | {r.fault.must_hold} | **{r.outcome}**: "
-        f"{r.seen.replace('|', '/')} | {r.seconds:.0f} s |"
-        for r in results
+    lines = [
+        f"Measured on {date.today().isoformat()} at commit {commit}, on {os.cpu_count()} processor "
+        f"cores: {len(results)} faults in {seconds / 60:.0f} minutes.",
+        "",
+        "| part | what is broken | what must hold | what was seen | time |",
+        "|---|---|---|---|---|",
+        *map(_row, results),
     ]
-    table = "\n".join(
-        [
-            f"Measured on {date.today().isoformat()} at commit {commit}.",
-            "",
-            "| part | what is broken | what must hold | what was seen | time |",
-            "|---|---|---|---|---|",
-            *rows,
-        ]
-    )
+    table = "\n".join(lines)
     DOCUMENT.write_text(f"{before}{START}\n{table}\n{END}{after}", encoding="utf-8")
+
+
+def _row(result: Result) -> str:
+    """Return a row of the table; what was seen is cut to a readable length."""
+    item, seen = result.fault, result.seen.replace("|", "/")
+    if len(seen) > MAX_SEEN:
+        seen = f"{seen[:MAX_SEEN].rpartition(' ')[0]} ..."
+    return (
+        f"| {item.part} | {item.name} | {item.must_hold} | **{result.outcome}**: {seen} | "
+        f"{result.seconds:.0f} s |"
+    )
 
 
 if __name__ == "__main__":

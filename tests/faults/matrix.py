@@ -7,7 +7,7 @@ from typing import Literal
 
 from faults.workplace import Workplace
 
-Part = Literal["disk", "kill", "input", "table", "server", "clock"]
+Part = Literal["disk", "kill", "input", "table", "server", "stack", "clock"]
 Outcome = Literal["holds", "fails", "skipped"]
 
 

@@ -1,17 +1,12 @@
 """A checkout to break: it holds a finished run and can be put back as it was."""
 
-import errno
 import hashlib
 import json
-import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,9 +14,13 @@ from typing import Any
 import checkouts
 import yaml
 
+from faults import disks
 from pipeline.adapters.process import processes
 
 RUN_MARK = "GLIAFLOW_FAULTS"  # variable that marks every process of a workplace
+RUN = ("gliaflow", "run")
+SENTENCE = "one sentence and exit code 1 or 2; nothing is changed"
+SAME = "the next run ends as if nothing had happened: same model, scores, dvc.lock, one version"
 
 
 class Workplace:
@@ -44,7 +43,23 @@ class Workplace:
         """Put the checkout back as it was after its run, and end what is left running in it."""
         self.end_processes()
         shutil.rmtree(self.root)
-        shutil.copytree(self._copy, self.root, symlinks=True)
+        self.refill()
+
+    def refill(self) -> None:
+        """Copy the checkout as it was after its run to the place of the checkout, an empty disk."""
+        shutil.copytree(self._copy, self.root, symlinks=True, dirs_exist_ok=True)
+
+    @contextmanager
+    def on_small_disk(self, mib: int) -> Iterator[Path]:
+        """Move the checkout to a disk of its own for the duration of the block; yield the disk.
+
+        Raises:
+            PermissionError: this account may not mount.
+        """
+        with disks.mounted(self.root, mib):
+            self.refill()
+            yield self.root
+            self.end_processes()
 
     def forget_results(self) -> None:
         """Leave the checkout as one in which nothing was ever run."""
@@ -71,11 +86,12 @@ class Workplace:
             capture_output=True, text=True, timeout=timeout,
         )  # fmt: skip
 
-    def start(self, *command: str, log: Path) -> subprocess.Popen[bytes]:
+    def start(self, *command: str, log: Path, **variables: str) -> subprocess.Popen[bytes]:
         """Start a module in the background, as the leader of a process group."""
         with log.open("wb") as stream:
             return subprocess.Popen(
-                [sys.executable, "-m", *command], cwd=self.root, env=self._environment(),
+                [sys.executable, "-m", *command], cwd=self.root,
+                env=self._environment() | variables,
                 stdout=stream, stderr=stream, start_new_session=True,
             )  # fmt: skip
 
@@ -110,41 +126,35 @@ class Workplace:
         }
 
 
+def check_same(place: Workplace, *, but: Collection[str] = ()) -> None:
+    """Check that the checkout is as its first run left it.
+
+    Args:
+        but: keys of the state that may differ.
+    """
+    state = place.state()
+    different = [name for name in place.expected if state[name] != place.expected[name]]
+    different = [name for name in different if name not in but]
+    assert not different, f"differ from a run that was left alone: {different}"
+
+
 def check_refused(done: subprocess.CompletedProcess[str], *words: str) -> str:
     """Check that a command ended with one clear sentence; return the sentence."""
     output = done.stdout + done.stderr
     assert done.returncode in (1, 2), f"exit code {done.returncode}: {output[-500:]}"
     assert "Traceback" not in output, output[-1500:]
-    sentence = next(
-        (line for line in reversed(output.splitlines()) if line.startswith("gliaflow: ")), ""
-    )
-    assert sentence, f"no sentence: {output[-500:]}"
+    sentence = sentence_of(output)
     missing = [word for word in words if word not in sentence]
     assert not missing, f"{missing} not in: {sentence}"
+    return sentence
+
+
+def sentence_of(output: str) -> str:
+    """Return the last error message in the output of a command."""
+    lines = (line for line in reversed(output.splitlines()) if line.startswith("gliaflow: "))
+    sentence = next(lines, "")
+    assert sentence, f"no sentence: {output[-500:]}"
     return sentence.removeprefix("gliaflow: ")
-
-
-def kill_at_moments(
-    place: Workplace, command: list[str], *, moments: int, seconds: float, seed: int
-) -> str:
-    """Kill a command -9, with all that it started, at random moments of its run.
-
-    Args:
-        seconds: the longest wait before a kill.
-    """
-    chance = random.Random(seed)
-    ended = 0
-    for _ in range(moments):
-        log = place.folder / "killed.log"
-        process = place.start(*command, log=log)
-        try:
-            process.wait(timeout=chance.uniform(0.2, seconds))
-            ended += 1
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        assert "Traceback" not in log.read_text(errors="replace"), log.read_text(errors="replace")
-    return f"{moments - ended} kills, {ended} times it had ended before"
 
 
 def until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
@@ -152,35 +162,3 @@ def until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
         time.sleep(0.05)
-
-
-@contextmanager
-def small_disk(mib: int) -> Iterator[Path]:
-    """Mount a tmpfs of this size.
-
-    Raises:
-        PermissionError: this account may not mount.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="gliaflow-disk-"))
-    command = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True).returncode:
-        folder.rmdir()
-        raise PermissionError("this account may not mount a small disk")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-        folder.rmdir()
-
-
-def fill(folder: Path, *, leave: int = 0) -> Path:
-    """Fill the disk of a folder; return the file that does so."""
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as stream:
-        try:
-            while shutil.disk_usage(folder).free > leave:
-                stream.write(b"\0" * min(2**16, shutil.disk_usage(folder).free - leave))
-        except OSError as error:  # somebody else wrote meanwhile
-            if error.errno != errno.ENOSPC:
-                raise
-    return filler

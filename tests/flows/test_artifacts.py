@@ -1,8 +1,10 @@
 """Scores as rows of a table, and a decision as Markdown."""
 
+from making import POLICY
+
 from flows.artifacts import decision_markdown, score_rows
 from pipeline.domain.decisions import Candidate, ChampionChange, DecisionRecord, Score
-from pipeline.domain.gate import Policy, Reason
+from pipeline.domain.gate import Reason
 
 SCORES = {
     "test": {
@@ -16,12 +18,12 @@ SCORES = {
 DECISION = DecisionRecord(
     verdict="reject",
     reasons=(
-        Reason("test Tversky", False, "The test Tversky is too low."),
-        Reason("loads back", True, "The model loads back."),
+        Reason("test Tversky", "failed", "The test Tversky is too low."),
+        Reason("loads back", "passed", "The model loads back."),
     ),
     candidate=Candidate(4, "0123456789abcdef", Score(0.5, 0.4, 0.6, 17)),
     champion=ChampionChange(before=3, after=3),
-    policy=Policy(min_tversky=0.6, min_tversky_low=0.0, min_patients=5),
+    policy=POLICY,
     when="2026-05-12T10:00:00+00:00",
     who="Ada Roe",
 )

@@ -46,6 +46,19 @@ def git(
     return _output(root, ("git", *arguments), check, {**os.environ, **IDENTITY, **(env or {})})
 
 
+def git_bytes(root: Path, *arguments: str) -> bytes:
+    """Run `git` in `root` and return its standard output as it is.
+
+    Raises:
+        GliaflowError: git failed.
+    """
+    done = subprocess.run(("git", *arguments), cwd=root, capture_output=True)
+    if done.returncode:
+        output = " ".join(done.stderr.decode(errors="replace").split())[:300]
+        raise GliaflowError(f"`git {' '.join(arguments)}` failed in {root}: {output}")
+    return done.stdout
+
+
 def dvc(root: Path, *arguments: str, check: bool = True) -> str:
     """Run `dvc` in `root` and return its standard output, stripped.
 

@@ -34,7 +34,7 @@ def release_stale(root: Path) -> list[str]:
             break
         except FileNotFoundError:
             return []
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             time.sleep(SECONDS_BETWEEN_TRIES)  # a running DVC may be writing it
     else:
         path.unlink(missing_ok=True)
@@ -47,7 +47,11 @@ def release_stale(root: Path) -> list[str]:
 
 def _holders(record: dict[str, Any], mode: str) -> list[dict[str, Any]]:
     entries = record.get(mode, {}).values()
-    return [holder for entry in entries for holder in (entry if mode == "read" else [entry])]
+    holders = [holder for entry in entries for holder in (entry if mode == "read" else [entry])]
+    for holder in holders:
+        if type(holder["pid"]) is not int:
+            raise TypeError(f"{holder['pid']!r} is no process id")
+    return holders
 
 
 def _without(record: dict[str, Any], stale: set[int]) -> dict[str, Any]:

@@ -17,6 +17,10 @@ from pipeline.errors import GliaflowError
 MIN_FREE = 64 * 2**20  # bytes; logs, checkpoints of a small network, Data Docs
 CHECKPOINTS_PER_MODEL = 10  # variables with the optimizer's, best and mean, old and new
 MODEL_SUFFIX = ".keras"
+DAMAGE = (
+    yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError,
+    RecursionError,
+)  # fmt: skip
 
 
 def read(root: Path) -> dict[str, Any]:
@@ -28,11 +32,12 @@ def read(root: Path) -> dict[str, Any]:
     path = root / "dvc.lock"
     try:
         stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
-        if not all(isinstance(entry, dict) for entry in stages.values()):
-            raise TypeError("an entry is no mapping")
+        for entry in stages.values():
+            if not all(isinstance(out["path"], str) for out in entry.get("outs", ())):
+                raise TypeError("the path of an output is no text")
     except FileNotFoundError:
         return {}
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise GliaflowError(
             f"{path} is not a lock file of DVC ({' '.join(str(error).split())[:120]}); expected "
             "the entries of stages: resolve merge conflicts, or `git checkout dvc.lock`"

@@ -119,7 +119,7 @@ def code_digest(root: Path, stages: Stages, *names: str) -> str:
     Raises:
         GliaflowError: a listed module does not exist.
     """
-    listed = {path for name in names for path in stages[name]["deps"] if path.endswith(".py")}
+    listed = code_files(stages, *names)
     try:
         return lineage.digest_of_files({path: (root / path).read_bytes() for path in listed})
     except FileNotFoundError as error:
@@ -127,6 +127,11 @@ def code_digest(root: Path, stages: Stages, *names: str) -> str:
             f"dvc.yaml lists {error.filename} as a dependency and it does not exist; restore "
             "dvc.yaml and the code from the same commit"
         ) from error
+
+
+def code_files(stages: Stages, *names: str) -> set[str]:
+    """Return the modules that stages list in their `deps`."""
+    return {path for name in names for path in stages[name]["deps"] if path.endswith(".py")}
 
 
 def _named_paths(stages: Stages) -> dict[str, str]:

@@ -22,11 +22,12 @@ def project_lineage(project: Project) -> Lineage:
         code=project.code_digest(*STAGES),
         data=files.sha256(project.path("manifest")),
         split=files.sha256(project.path("splits")),
-        params=_params_digest(project.params),
+        params=params_digest(project.params),
         weights=files.sha256(project.path("model")),
     )
 
 
-def _params_digest(params: Params) -> str:
+def params_digest(params: Params) -> str:
+    """Return the digest of the sections that shape the model and its scores."""
     values = params.model_dump(mode="json", by_alias=True)
     return lineage.digest_of_mapping({section: values[section] for section in SECTIONS})

@@ -1,11 +1,10 @@
 """Runtimes of one model on this machine; selects the fastest that gives the same masks.
 
-Each runtime is compared with Keras in float32 on real slices, and timed, before it is used.
+Models are judged with one runtime: OpenVINO in float32, or Keras on a machine with a GPU. Every
+other is compared with it on real slices, and timed, before it is used.
 The results are cached beside the exported model, for this machine. N slices of H x W pixels.
 """
 
-import importlib.metadata
-import importlib.util
 import json
 import shutil
 import sys
@@ -13,11 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.adapters.model import openvino_graph
+from pipeline.adapters.model import openvino_graph, predictors
+from pipeline.adapters.model.predictors import OPENVINO, OPENVINO_BFLOAT16
 from pipeline.adapters.storage import files, json_files
 from pipeline.domain import lineage
 from pipeline.domain.test_time_augmentation import Predictor
@@ -27,18 +27,16 @@ if TYPE_CHECKING:
     import keras
 
 KERAS = "Keras float32"
-OPENVINO, OPENVINO_BFLOAT16 = "OpenVINO float32", "OpenVINO bfloat16"
 CACHE_FILE, GRAPH_FILE = "runtimes.json", "model.xml"
-BATCH = 4  # slices at once: activations between two layers then fit the processor's cache
 MAX_DIFFERING_SHARE = 1e-4  # share of pixels whose masks may differ
 ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a runtime compares with Keras in float32 on a sample of slices.
+    """How a runtime compares with the one that models are judged with, on a sample of slices.
 
-    runtime: its name. differing_share: share of pixels whose mask differs from that of Keras,
+    runtime: its name. differing_share: share of pixels whose mask differs from the judged one,
     in [0, 1]. slices_per_second: on this machine. sample_slices: size of the sample.
     """
 
@@ -47,9 +45,10 @@ class Comparison:
     slices_per_second: float
     sample_slices: int
 
-    def is_accurate(self, *, exact: bool) -> bool:
-        """Whether the masks are close enough to those of Keras, or identical if `exact`."""
-        return self.differing_share <= (0 if exact else MAX_DIFFERING_SHARE)
+    @property
+    def is_accurate(self) -> bool:
+        """Whether the masks are close enough to those that the model was judged by."""
+        return self.differing_share <= MAX_DIFFERING_SHARE
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,9 @@ def load_cached(folder: Path, *, exact: bool, load: Callable[[], "keras.Model"])
         comparison = fastest([Comparison(**row) for row in cache["comparisons"]], exact=exact)
         is_keras = comparison.runtime == KERAS
         predict = (
-            _keras(load()) if is_keras else compile_graph(folder / GRAPH_FILE, comparison.runtime)
+            predictors.keras_predictor(load())
+            if is_keras
+            else predictors.compile_graph(folder / GRAPH_FILE, comparison.runtime)
         )
         return Runtime(predict, comparison, cache["model"], tuple(cache["shape"]))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):
@@ -101,34 +102,52 @@ def select(
         folder: for the exports of this model; replaced.
         sample: (N, H, W, 3) uint8, scaled as the model expects.
         threshold: of the masks, in (0, 1).
-        exact: accept only runtimes without a single differing pixel.
+        exact: return the runtime that models are judged with.
     """
-    reference = _keras(model)
-    truth = reference(sample) >= threshold
-    comparisons = [Comparison(KERAS, 0.0, _speed(reference, sample), len(sample))]
-    predictors = {KERAS: reference}
     shutil.rmtree(folder, ignore_errors=True)
-    for name, predict in _exported(folder, model):
-        differing_share = float(np.mean((predict(sample) >= threshold) != truth))
-        speed = _speed(predict, sample)
-        comparisons.append(Comparison(name, differing_share, speed, len(sample)))
-        predictors[name] = predict
+    candidates = _candidates(folder, model)
+    truth = next(iter(candidates.values()))(sample) >= threshold
+    comparisons = [
+        Comparison(
+            name,
+            float(np.mean((predict(sample) >= threshold) != truth)),
+            _speed(predict, sample),
+            len(sample),
+        )
+        for name, predict in candidates.items()
+    ]
     shape = tuple(model.inputs[0].shape[1:])
     _write_cache(folder / CACHE_FILE, comparisons, model_name=model.name, shape=shape)
     best = fastest(comparisons, exact=exact)
-    return Runtime(predictors[best.runtime], best, model.name, shape)
+    return Runtime(candidates[best.runtime], best, model.name, shape)
+
+
+def _candidates(folder: Path, model: "keras.Model") -> dict[str, Predictor]:
+    """Return the predictor of every runtime by name; models are judged with the first."""
+    exported = dict(_exported(folder, model))
+    keras_alone = {KERAS: predictors.keras_predictor(model)}
+    from pipeline.network import backend
+
+    return keras_alone | exported if backend.has_gpu() else exported | keras_alone
 
 
 def machine_key() -> str:
     """Name what a runtime's speed and rounding depend on: the processor and OpenVINO."""
-    parts = {"cpu": sorted(processor.flags()), "openvino": _openvino_version()}
+    parts = {"cpu": sorted(processor.flags()), "openvino": predictors.openvino_version()}
     return lineage.digest_of_mapping(parts)[:16]
 
 
 def fastest(comparisons: Sequence[Comparison], *, exact: bool) -> Comparison:
-    """Return the fastest of the accurate runtimes; Keras always is accurate."""
+    """Return the fastest runtime that is accurate.
+
+    Args:
+        comparisons: the first is the runtime that models are judged with.
+        exact: return that one.
+    """
+    if exact:
+        return comparisons[0]
     return max(
-        (comparison for comparison in comparisons if comparison.is_accurate(exact=exact)),
+        (comparison for comparison in comparisons if comparison.is_accurate),
         key=lambda comparison: comparison.slices_per_second,
     )
 
@@ -160,7 +179,7 @@ def _export_digests(folder: Path) -> dict[str, str]:
 
 def _exported(folder: Path, model: "keras.Model") -> Iterator[tuple[str, Predictor]]:
     """Yield name and predictor of every runtime that this machine has beside Keras."""
-    if not _openvino_version():
+    if not predictors.openvino_version():
         return
     try:
         export(model, folder / GRAPH_FILE)
@@ -168,9 +187,9 @@ def _exported(folder: Path, model: "keras.Model") -> Iterator[tuple[str, Predict
         reason = " ".join(str(error).split())[:200]
         print(f"OpenVINO does not take this model ({reason}); Keras predicts", file=sys.stderr)
         return
-    yield OPENVINO, compile_graph(folder / GRAPH_FILE, OPENVINO)
+    yield OPENVINO, predictors.compile_graph(folder / GRAPH_FILE, OPENVINO)
     if processor.multiplies_bfloat16():
-        yield OPENVINO_BFLOAT16, compile_graph(folder / GRAPH_FILE, OPENVINO_BFLOAT16)
+        yield OPENVINO_BFLOAT16, predictors.compile_graph(folder / GRAPH_FILE, OPENVINO_BFLOAT16)
 
 
 def export(model: "keras.Model", path: Path) -> None:
@@ -181,58 +200,9 @@ def export(model: "keras.Model", path: Path) -> None:
     """
     import openvino as ov
 
-    graph = openvino_graph.build_graph(model, batch=BATCH)
+    graph = openvino_graph.build_graph(model, batch=predictors.BATCH)
     path.parent.mkdir(parents=True, exist_ok=True)
     ov.save_model(graph, path, compress_to_fp16=False)
-
-
-def reference_predictor(model: "keras.Model") -> Predictor:
-    """Return the predictor that scores are measured with: float32, identical bits in each run.
-
-    OpenVINO if it is installed and accepts the model: on a CPU about twice as fast. Otherwise,
-    and on a machine with a GPU, Keras.
-    """
-    from pipeline.network import backend
-
-    if _openvino_version() and not backend.has_gpu():
-        try:
-            return compile_graph(openvino_graph.build_graph(model, batch=BATCH), OPENVINO)
-        except (KeyError, RuntimeError):  # a network that this project did not build
-            pass
-    return _keras(model)
-
-
-def compile_graph(graph: Any, runtime: str) -> Predictor:
-    """Compile a graph, or a saved one, for the precision of an OpenVINO runtime.
-
-    Args:
-        graph: OpenVINO model with a batch of `BATCH`, or the path of one.
-        runtime: its name, which ends with the precision.
-    """
-    import openvino as ov
-
-    precision = "bf16" if runtime.endswith("bfloat16") else "f32"
-    options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    request = ov.Core().compile_model(graph, "CPU", options).create_infer_request()
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        probability = np.empty(images.shape[:3], np.float32)
-        for start in range(0, len(images), BATCH):
-            part = images[start : start + BATCH]
-            padded = np.zeros((BATCH, *images.shape[1:]), np.uint8)
-            padded[: len(part)] = part
-            request.infer([padded])
-            output = request.get_output_tensor().data
-            probability[start : start + len(part)] = output[: len(part), 0]
-        return probability
-
-    return predict
-
-
-def _keras(model: "keras.Model") -> Predictor:
-    from pipeline.network import inference
-
-    return lambda images: inference.probabilities(model, images, batch=inference.BATCH)
 
 
 def _speed(predict: Predictor, sample: np.ndarray) -> float:
@@ -243,12 +213,6 @@ def _speed(predict: Predictor, sample: np.ndarray) -> float:
         predict(sample)
         seconds.append(time.perf_counter() - start)
     return round(len(sample) / float(np.median(seconds[1:])), 2)
-
-
-def _openvino_version() -> str:
-    if importlib.util.find_spec("openvino") is None:
-        return ""
-    return importlib.metadata.version("openvino")
 
 
 def sample_slices(scans: Sequence[np.ndarray], limit: int) -> np.ndarray:

@@ -1,12 +1,15 @@
 """Identify and end processes on this machine."""
 
 import os
+import re
 import signal
 import time
 from contextlib import suppress
 from pathlib import Path
 
 SECONDS_BETWEEN_CHECKS = 0.1
+SECONDS_BETWEEN_LOOKS = 0.01
+PROCESS_ID = re.compile(r"[1-9][0-9]{0,9}")
 
 
 def process_identity(pid: int) -> str | None:
@@ -24,7 +27,9 @@ def process_identity(pid: int) -> str | None:
 def is_running(identity: str) -> bool:
     """Whether the process that `process_identity` described still runs."""
     pid, _, start = identity.partition(":")
-    return pid.isdigit() and bool(start) and process_identity(int(pid)) == identity
+    if not PROCESS_ID.fullmatch(pid):
+        return False
+    return bool(start) and process_identity(int(pid)) == identity
 
 
 def end_group(pid: int, *, grace_seconds: float) -> None:
@@ -73,17 +78,36 @@ def with_variable(name: str, value: str) -> list[int]:
     Children inherit it: the result holds what a marked process has started, too. This process
     is left out.
     """
-    entry = f"{name}={value}".encode()
-    pids = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            variables = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:  # it has ended, or belongs to somebody else
-            continue
-        pid = int(folder.name)
-        if entry in variables and pid != os.getpid() and process_identity(pid):
-            pids.append(pid)
-    return sorted(pids)
+    pids = (int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
+    return sorted(
+        pid for pid in pids if pid != os.getpid() and has_variable(pid, name=name, value=value)
+    )
+
+
+def has_variable(pid: int, *, name: str, value: str) -> bool:
+    """Whether a process runs that was started with a variable of this value.
+
+    False for a process of another user, whose environment cannot be read.
+    """
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return f"{name}={value}".encode() in variables and process_identity(pid) is not None
+
+
+def await_environment(pid: int, *, seconds: float = 10) -> None:
+    """Wait until a process that was just started has its environment, or has ended.
+
+    The system starts a program first and shows its variables a moment later.
+    """
+    path = Path(f"/proc/{pid}/environ")
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process_identity(pid):
+        with suppress(OSError):
+            if path.read_bytes():
+                return
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def end_all(pids: list[int], *, grace_seconds: float) -> None:

@@ -16,7 +16,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from pipeline.adapters.report import curve_plots, slice_images
+from pipeline.adapters.report import curve_plots, paired_plot, slice_images
 from pipeline.errors import GliaflowError
 
 SLOT_START = "<!-- decision: start -->"
@@ -100,13 +100,17 @@ def render(
 
 
 def with_decision(
-    page: str, decision: Mapping[str, Any], leakage: Mapping[str, Any] | None = None
+    page: str,
+    decision: Mapping[str, Any],
+    leakage: Mapping[str, Any] | None = None,
+    champions: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Return the page with a decision in its slot, in place of an earlier one.
 
     Args:
         decision: as in decision.json.
         leakage: as in leakage.json; None: not measured with these training parameters.
+        champions: decisions that moved the champion, newest first.
 
     Raises:
         GliaflowError: the page has no slot.
@@ -119,9 +123,16 @@ def with_decision(
             "`dvc repro report` to build it again"
         )
     template = _template()
-    section = template.blocks["decision"](
-        template.new_context({"decision": decision, "leakage": leakage})
-    )
+    comparison = decision.get("comparison") or {}
+    pairs = paired_plot.worst_falls_first(comparison.get("patients", ()))
+    context = {
+        "decision": decision,
+        "leakage": leakage,
+        "pairs": pairs,
+        "paired_plot": Markup(paired_plot.paired_svg(pairs)),
+        "champions": champions,
+    }
+    section = template.blocks["decision"](template.new_context(context))
     return before + start + "".join(section) + end + after
 
 

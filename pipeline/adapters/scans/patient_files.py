@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.adapters.scans import image_files
+from pipeline.adapters.scans import image_files, regular_files
 from pipeline.adapters.scans.arrays import Scan
 from pipeline.domain import scans
 
@@ -214,7 +214,7 @@ def _read_slice(
 def _read_image(path: Path) -> tuple[str | None, np.ndarray | None, str]:
     """Return SHA-256 and pixels of a tif, and why there are no pixels; empty if there are."""
     try:
-        content = path.read_bytes()
+        content = regular_files.read(path)
     except PermissionError:
         return None, None, "may not be read"
     except OSError as error:
@@ -227,7 +227,7 @@ def _read_image(path: Path) -> tuple[str | None, np.ndarray | None, str]:
 
 def _have_same_bytes(path: Path, other: Path) -> bool:
     try:
-        return path.read_bytes() == other.read_bytes()
+        return regular_files.read(path) == regular_files.read(other)
     except OSError:
         return False
 

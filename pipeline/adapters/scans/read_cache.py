@@ -12,6 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from pipeline.adapters.scans import regular_files
 from pipeline.adapters.storage import files, json_files
 
 RECORD = "read.json"
@@ -31,11 +32,13 @@ def cache_key(versions: list[list[Path]], *, root: Path, shaping: list[Any]) -> 
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of a file; other text for one that may not be read."""
+    """SHA-256 of a file; other text for one that cannot be read."""
     try:
-        return files.sha256(path)
+        return regular_files.sha256(path)
     except PermissionError:
         return "may not be read"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def store(

@@ -27,16 +27,34 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 def read_table(path: Path) -> pd.DataFrame:
     """Read a CSV table that a stage wrote; empty cells are missing values.
 
+    What it holds is not checked: see `table_schemas`.
+
     Raises:
-        GliaflowError: the file does not exist or is not a valid CSV table.
+        GliaflowError: the file does not exist, cannot be read or is not a valid CSV table.
     """
     try:
-        return pd.read_csv(
-            path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=[""]
+        table = pd.read_csv(
+            path,
+            dtype=dict.fromkeys(TEXT_COLUMNS, str),
+            keep_default_na=False,
+            na_values=[""],
+            low_memory=False,  # else long columns of several types cause a warning
         )
     except FileNotFoundError:
         raise GliaflowError(f"{path} does not exist; run `dvc repro` to build it") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise GliaflowError(
-            f"{path} is not a valid CSV table ({error}); delete it and run `dvc repro`"
+            f"{path} cannot be read ({error.strerror}); expected a CSV table: delete it and run "
+            "`dvc repro`"
         ) from error
+    except ValueError as error:  # of the parser, or text that is not UTF-8
+        raise _invalid(path, " ".join(str(error).split())) from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise _invalid(path, "its rows have more cells than its header")
+    return table
+
+
+def _invalid(path: Path, fault: str) -> GliaflowError:
+    return GliaflowError(
+        f"{path} is not a valid CSV table ({fault}); delete it and run `dvc repro`"
+    )

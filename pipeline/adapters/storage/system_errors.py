@@ -13,7 +13,8 @@ from pathlib import Path
 from pipeline.errors import GliaflowError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-FULL_TEXTS = ("no space left on device", "disk quota exceeded", "database or disk is full")
+QUOTA_TEXT = "disk quota exceeded"
+FULL_TEXTS = ("no space left on device", QUOTA_TEXT, "database or disk is full")
 PLENTY = 64 * 2**20  # bytes; a disk with more room than this is not the one that is full
 ADVICE = {
     errno.EACCES: "may not be accessed; change its permissions",
@@ -55,13 +56,7 @@ def explain(error: BaseException, folder: Path) -> str | None:
     """
     for cause in _causes(error):
         if says_full(str(cause)) or (isinstance(cause, OSError) and cause.errno in FULL):
-            path = _named_path(cause)
-            if path is None and shutil.disk_usage(_existing(folder)).free > PLENTY:
-                return (
-                    f"a disk is full, and not that of {folder} ({' '.join(str(cause).split())[:200]}"
-                    "); see `df`, make room and run the same command again"
-                )
-            return full_disk(path or folder)
+            return _explain_full(cause, folder)
     for cause in _causes(error):
         if isinstance(cause, MemoryError):
             return (
@@ -74,6 +69,26 @@ def explain(error: BaseException, folder: Path) -> str | None:
     return None
 
 
+def _explain_full(error: BaseException, folder: Path) -> str:
+    """Say what is used up: the room or the inodes of a disk, or the quota of the account."""
+    path = _named_path(error)
+    existing = _existing(path or folder)
+    text = " ".join(str(error).split())[:200]
+    if (isinstance(error, OSError) and error.errno == errno.EDQUOT) or QUOTA_TEXT in text.lower():
+        return (
+            f"the quota of this account on the disk {_mount_point(existing)} is used up: "
+            f"{path or folder} could not be written; see `quota -s`, delete files there and run "
+            "the same command again, what was finished before is kept"
+        )
+    has_room = shutil.disk_usage(existing).free > PLENTY and not _lacks_inodes(existing)
+    if path is None and has_room:
+        return (
+            f"a disk is full, and not that of {folder} ({text}); see `df`, make room and run the "
+            "same command again"
+        )
+    return full_disk(path or folder)
+
+
 def says_full(text: str) -> bool:
     """Whether a program's output says that a disk is full."""
     return any(words in text.lower() for words in FULL_TEXTS)
@@ -83,6 +98,12 @@ def full_disk(path: Path) -> str:
     """Return the sentence for a disk that is full; `path` is what was being written."""
     existing = _existing(path)
     free = shutil.disk_usage(existing).free
+    if _lacks_inodes(existing):
+        return (
+            f"the disk {_mount_point(existing)} has no inode free, so it takes no more files: "
+            f"{path} could not be written ({_size(free)} free); see `df -i`, delete files there "
+            "and run the same command again, what was finished before is kept"
+        )
     return (
         f"the disk {_mount_point(existing)} is full: {path} could not be written ({_size(free)} "
         "free); make room there and run the same command again, what was finished before is kept"
@@ -98,7 +119,7 @@ def check_free(path: Path, needed: int, *, what: str) -> None:
         what: the work, for the message: `train`.
 
     Raises:
-        GliaflowError: there is less room.
+        GliaflowError: there is less room, or no inode for a new file.
     """
     existing = _existing(path)
     free = shutil.disk_usage(existing).free
@@ -108,6 +129,17 @@ def check_free(path: Path, needed: int, *, what: str) -> None:
             f"has {_size(free)} free; nothing was written: make room there and run the same "
             "command again"
         )
+    if _lacks_inodes(existing):
+        raise GliaflowError(
+            f"{what} creates files in {path} and the disk {_mount_point(existing)} has no inode "
+            "free; nothing was written: delete files there (`df -i`) and run the same command again"
+        )
+
+
+def _lacks_inodes(path: Path) -> bool:
+    """Whether the disk of an existing path takes no more files; some file systems have no limit."""
+    status = os.statvfs(path)
+    return status.f_files > 0 and status.f_favail == 0
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -127,9 +159,17 @@ def _named_path(error: BaseException) -> Path | None:
 def _existing(path: Path) -> Path:
     """Return the path, or its nearest parent that exists."""
     path = path.absolute()
-    while not path.exists() and path != path.parent:
+    while not _exists(path) and path != path.parent:
         path = path.parent
     return path
+
+
+def _exists(path: Path) -> bool:
+    """Whether a path can be seen to exist; False in a closed folder or with an impossible name."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _mount_point(path: Path) -> Path:

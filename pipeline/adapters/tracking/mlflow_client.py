@@ -2,9 +2,11 @@
 
 import logging
 import os
+import random
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,11 @@ from pipeline.params import Register
 TRAINING_TAG = "gliaflow.training"
 SQLITE = "sqlite:///"
 RUNS_PER_PAGE = 1000
+BUSY = "database is locked"  # what SQLite says while another process writes
+BUSY_SECONDS = 60
 # With MLflow's own settings a server that is gone is given up after four minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "12"}
+QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
 
 def tracking_uri(section: Register, root: Path) -> str:
@@ -46,7 +51,7 @@ def prepare(uri: str) -> None:
     """
     # It logs the tables that it creates, and tracebacks of errors that it raises as well.
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
-    for name, value in PATIENCE.items():
+    for name, value in (PATIENCE | QUIET).items():
         os.environ.setdefault(name, value)
     path = sqlite_path(uri)
     if path is not None:
@@ -75,6 +80,38 @@ def _check_sqlite(path: Path) -> None:
             f"{path} cannot be opened ({error.strerror}); expected a file that may be read and "
             "written, in a folder that exists"
         ) from error
+
+
+class PatientClient:
+    """MLflow's client, which calls again while another process writes to SQLite.
+
+    Args:
+        client: an `MlflowClient`; all of its methods can be called.
+    """
+
+    def __init__(self, client: Any):
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return _patient(getattr(self._client, name))
+
+
+def _patient(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Repeat a call that SQLite refused because it was busy: nothing was written then."""
+    from mlflow.exceptions import MlflowException
+
+    @wraps(call)
+    def repeated(*args: Any, **kwargs: Any) -> Any:
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                return call(*args, **kwargs)
+            except MlflowException as error:
+                if BUSY not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(random.uniform(0.05, 0.5))
+
+    return repeated
 
 
 def log_epochs(client: Any, run_id: str, rows: Iterable[Mapping[Any, Any]]) -> None:

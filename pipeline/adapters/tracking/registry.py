@@ -1,98 +1,37 @@
-"""The MLflow model registry: runs, versions, the alias `champion`, and decision records.
+"""The MLflow model registry: versions, the alias `champion`, and the decisions that move it.
 
 Versions are found by the digest of their lineage: publishing a model again finds its version
 and creates nothing. Judges no model: callers decide where the alias points.
 """
 
-import json
 import os
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from pipeline.adapters.process import locks, native_logs
-from pipeline.adapters.storage import files, system_errors
-from pipeline.adapters.tracking import mlflow_client
-from pipeline.domain import lineage
-from pipeline.domain.decisions import DecisionRecord, Score
-from pipeline.domain.lineage import Lineage
+from pipeline.adapters.process import locks
+from pipeline.adapters.storage import csv_files, files, system_errors
+from pipeline.adapters.tracking import decision_log, mlflow_client, registration
+from pipeline.adapters.tracking.decision_log import DecisionLog
+from pipeline.adapters.tracking.registration import VersionContents
+from pipeline.adapters.tracking.turns import Turns
+from pipeline.adapters.tracking.versions import (
+    CHAMPION,
+    FILES_TAG,
+    RECALLED_TAG,
+    WITHDRAWN_TAG,
+    Version,
+)
+from pipeline.domain.decisions import DecisionRecord
 from pipeline.domain.redaction import redact
 from pipeline.errors import GliaflowError
 from pipeline.params import Register
 
-if TYPE_CHECKING:
-    import keras
-
-CHAMPION = "champion"
-DIGEST_TAG = "gliaflow.digest"
-DECISION_TAG = "gliaflow.decision"
-TVERSKY_TAG = "gliaflow.test_tversky"
-FILES_TAG = "gliaflow.model_files"
-WRITTEN_BY_DOWNLOADS = "registered_model_meta"  # MLflow adds it to a folder it hands out
-
-
-@dataclass(frozen=True)
-class Version:
-    """A registered model. tags: its lineage and its test scores."""
-
-    version: int
-    aliases: tuple[str, ...]
-    tags: Mapping[str, str]
-    run_id: str
-
-    @property
-    def digest(self) -> str:
-        """Digest of the lineage; empty for a version that something else registered."""
-        return self.tags.get(DIGEST_TAG, "")
-
-    @property
-    def test_tversky(self) -> Score:
-        """The test Tversky that the version was registered with.
-
-        Raises:
-            GliaflowError: it carries none; something else than gliaflow registered it.
-        """
-        score = self.optional_tversky
-        if score is None:
-            raise GliaflowError(
-                f"version {self.version} carries no test Tversky; expected a version that "
-                "`gliaflow run` registered"
-            )
-        return score
-
-    @property
-    def optional_tversky(self) -> Score | None:
-        """The test Tversky; None for a version that carries none, or an unreadable one."""
-        try:
-            return Score.from_json(json.loads(self.tags.get(TVERSKY_TAG, "{}")))
-        except (KeyError, TypeError, ValueError):
-            return None
-
-
-@dataclass(frozen=True)
-class VersionContents:
-    """Everything that a version is registered with, except its model.
-
-    training: digest of the training, which names its MLflow run.
-    params, metrics: flat, by dotted name.
-    history, manifest: tables as the stages wrote them; manifest with a column `split`.
-    artifacts: files to store. tags: of the version, beside its lineage.
-    """
-
-    lineage: Lineage
-    training: str
-    params: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    history: pd.DataFrame
-    manifest: pd.DataFrame
-    artifacts: tuple[Path, ...]
-    tags: Mapping[str, str]
+SPLIT_TAG = "gliaflow.split"
+SPLITS_FILE = "splits.csv"
 
 
 class Registry:
@@ -121,7 +60,8 @@ class Registry:
         )
         mlflow_client.prepare(self._uri)
         mlflow.set_tracking_uri(self._uri)
-        self._client = mlflow.MlflowClient(self._uri)
+        self._client = mlflow_client.PatientClient(mlflow.MlflowClient(self._uri))
+        self._log = DecisionLog(self._client, f"{section.model}-decisions")
 
     def versions(self) -> list[Version]:
         """Return all versions, newest first."""
@@ -158,25 +98,20 @@ class Registry:
         known = ", ".join(str(version.version) for version in versions) or "none"
         raise GliaflowError(f"{self._name} has no version {number}; there are: {known}")
 
-    def register(
-        self,
-        digest: str,
-        contents: Callable[[], VersionContents],
-        load_model: Callable[[], "keras.Model"],
-    ) -> Version:
+    def register(self, digest: str, contents: Callable[[], VersionContents]) -> Version:
         """Return the version with a lineage digest; register it if there is none.
 
         Args:
-            contents, load_model: called only if the version must be registered.
+            contents: called only if the version must be registered.
         """
         # MLflow would register the same model twice: one publisher at a time on this machine.
         with locks.hold(self._lock), self._as_gliaflow_errors():
             known = self._by_digest(digest)
             if known is not None:
                 return known
-            to_register = contents()
-            run_id = self._log_run(to_register)
-            self._log_version(to_register, run_id, load_model())
+            registration.log_version(
+                self._client, contents(), model=self._name, experiment=self._experiment
+            )
             registered = self._by_digest(digest)
         if registered is None:
             raise GliaflowError(
@@ -184,19 +119,6 @@ class Registry:
                 "run the same command again"
             )
         return registered
-
-    def load(self, version: Version) -> "keras.Model":
-        """Load the model of a version, after its files were verified.
-
-        Raises:
-            GliaflowError: see `verify`.
-        """
-        import mlflow
-
-        folder = self.verify(version)
-        native_logs.import_keras()  # before MLflow does, without TensorFlow's banners
-        with self._as_gliaflow_errors():
-            return mlflow.keras.load_model(str(folder))
 
     def verify(self, version: Version) -> Path:
         """Compare the files of a registered model with the digest it was registered with.
@@ -213,8 +135,8 @@ class Registry:
                 f"version {version.version} carries no digest of its files; expected one that "
                 "this release registered: register the model again with `gliaflow run`"
             )
-        folder = self._download(f"models:/{self._name}/{version.version}", str(version.version))
-        if _files_digest(folder) != expected:
+        folder = self._download(f"models:/{self._name}/{version.version}", version, "model files")
+        if registration.files_digest(folder) != expected:
             raise GliaflowError(
                 f"the model files of version {version.version} in {folder} are not those that were "
                 "registered; nothing was loaded: restore them from a backup, or promote another "
@@ -222,23 +144,27 @@ class Registry:
             )
         return folder
 
-    def _download(self, uri: str, name: str) -> Path:
-        """Return a local folder with the files of a model; for a local store it is the store."""
-        import mlflow
+    def artifact(self, version: Version, name: str) -> Path:
+        """Return a file that the run of a version was logged with, on this machine.
 
-        try:
-            with self._as_gliaflow_errors():
-                return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
-        except OSError as error:
+        Raises:
+            GliaflowError: there is none.
+        """
+        return self._download(f"runs:/{version.run_id}/{name}", version, name)
+
+    def splits(self, version: Version) -> pd.DataFrame:
+        """Return the split that a version was trained on, after comparing its digest.
+
+        Raises:
+            GliaflowError: the file is missing or was changed.
+        """
+        path = self.artifact(version, SPLITS_FILE)
+        if files.sha256(path) != version.tags.get(SPLIT_TAG):
             raise GliaflowError(
-                f"the model files of version {name} are missing ({error}); restore them from a "
-                "backup, or promote another version"
-            ) from error
-
-    def set_champion(self, version: Version) -> None:
-        """Move the alias `champion` to a version."""
-        with self._as_gliaflow_errors():
-            self._client.set_registered_model_alias(self._name, CHAMPION, str(version.version))
+                f"{path} is not the split that version {version.version} was registered with; "
+                "restore it from a backup, or promote another version"
+            )
+        return csv_files.read_table(path)
 
     def decisions(self) -> list[DecisionRecord]:
         """Return all decisions on this model, newest first; records are only ever added.
@@ -247,118 +173,124 @@ class Registry:
             GliaflowError: a record cannot be read.
         """
         with self._as_gliaflow_errors():
-            experiment = self._client.get_experiment_by_name(self._decisions_name)
-            if experiment is None:
-                return []
-            runs = mlflow_client.all_runs(
-                self._client, experiment.experiment_id, order_by="attributes.start_time DESC"
-            )
-        return [_decision(run) for run in runs]
+            return self._log.decisions()
 
-    def record_decision(self, decision: DecisionRecord) -> None:
-        """Add a decision record."""
-        values, number = decision.to_json(), decision.candidate.version
-        with self._as_gliaflow_errors():
-            experiment = mlflow_client.experiment_id(self._client, self._decisions_name)
-            run = self._client.create_run(
-                experiment,
-                start_time=self._next_start(experiment),
-                run_name=f"version {number}: {decision.verdict}",
-                tags={DECISION_TAG: json.dumps(values), "gliaflow.version": str(number)},
-            )
-            self._client.log_dict(run.info.run_id, values, "decision.json")
-            self._client.set_terminated(run.info.run_id)
+    def full_decision(self, number: int) -> DecisionRecord:
+        """Return a decision with the scores of patients.
 
-    def _next_start(self, experiment: str) -> int:
-        """Return the start of the next decision's run, in ms since 1970.
-
-        Decisions are read in this order: it never goes back, even if the clock was set back.
+        Raises:
+            GliaflowError: there is no such decision, or it cannot be read.
         """
-        newest = self._client.search_runs(
-            [experiment], order_by=["attributes.start_time DESC"], max_results=1
-        )
-        starts = [int(run.info.start_time) for run in newest]
-        return max([int(time.time() * 1000), *(start + 1 for start in starts)])
+        with self._as_gliaflow_errors():
+            return self._log.full(number)
 
-    @property
-    def _decisions_name(self) -> str:
-        return f"{self._experiment}-decisions"
+    def carry_out(
+        self, decide: Callable[[], DecisionRecord], *, say: Callable[[str], None] = print
+    ) -> DecisionRecord:
+        """Record a decision and move the alias as it says, alone among all machines.
+
+        The record is written first, then the alias moves, then the record is marked as done. A
+        process that dies in between leaves a state that the next one settles.
+
+        Args:
+            decide: called while no other decision can be made; returns a decision, or one that
+                is recorded already, which changes nothing.
+            say: receives a message if another process holds the turn.
+
+        Returns:
+            The decision with its number.
+        """
+        with self._as_gliaflow_errors(), self._turns().hold(say=say) as turn:
+            decision = decide()
+            if decision.number is not None:
+                return decision
+            decision = replace(decision, number=turn.number)
+            turn.check()
+            run_id = self._log.write_intent(decision)
+            if decision.moves_champion:
+                turn.check()
+                self._move_alias(decision.champion.after)
+            self._complete(run_id, decision)
+        return decision
+
+    def settle_last(self) -> None:
+        """Settle a decision whose process died; does nothing if there is none."""
+        with self._as_gliaflow_errors():
+            number = self._log.next_number()
+            if self._log.unsettled(number) is None:
+                return
+            with self._turns().hold(say=lambda _: None):
+                pass
+
+    def _turns(self) -> Turns:
+        log = self._log
+        return Turns(
+            self._client, self._name,
+            next_number=log.next_number, settle=self._settle, void=log.write_void,
+        )  # fmt: skip
+
+    def _settle(self, number: int) -> None:
+        """Complete a decision whose alias was moved; void any other that was begun."""
+        champion = self.champion()  # before the record is read: then this is what it left
+        begun = self._log.unsettled(number)
+        if begun is None:
+            return
+        run_id, decision = begun
+        if decision.champion.after == (champion.version if champion else None):
+            self._complete(run_id, decision)
+        else:
+            self._log.finish(run_id, decision_log.VOID)
+
+    def _move_alias(self, number: int | None) -> None:
+        if number is None:
+            self._client.delete_registered_model_alias(self._name, CHAMPION)
+        else:
+            self._client.set_registered_model_alias(self._name, CHAMPION, str(number))
+
+    def _complete(self, run_id: str, decision: DecisionRecord) -> None:
+        """Mark versions as withdrawn or in favour again, then the decision as done."""
+        before, candidate = decision.champion.before, decision.candidate.version
+        if decision.action == "rollback" and before is not None:
+            self.withdraw(before, f"rolled back by {decision.who}: {decision.why}")
+        elif decision.is_by_a_person and self.version(candidate).withdrawn is not None:
+            self._client.delete_model_version_tag(self._name, str(candidate), WITHDRAWN_TAG)
+        self._log.finish(run_id, decision_log.DONE)
+
+    def withdraw(self, number: int, why: str) -> None:
+        """Mark a version: it is never promoted again without a person."""
+        with self._as_gliaflow_errors():
+            self._client.set_model_version_tag(self._name, str(number), WITHDRAWN_TAG, why)
+
+    def mark_recalled(self, number: int, patient: str, *, is_shaped: bool) -> None:
+        """Note on a version that it touched a withdrawn patient.
+
+        Args:
+            is_shaped: the patient shaped the model: it is withdrawn, too.
+        """
+        known = self.version(number).tags.get(RECALLED_TAG, "")
+        patients = sorted({*filter(None, known.split(", ")), patient})
+        with self._as_gliaflow_errors():
+            self._client.set_model_version_tag(
+                self._name, str(number), RECALLED_TAG, ", ".join(patients)
+            )
+        if is_shaped:
+            self.withdraw(number, f"trained on {patient}, who is recalled")
 
     def _by_digest(self, digest: str) -> Version | None:
         return next((version for version in self.versions() if version.digest == digest), None)
 
-    def _log_run(self, contents: VersionContents) -> str:
-        """Log everything but the model to the MLflow run of the training; return the run's id.
-
-        A new run is created if the training logged none, or its run belongs to another version.
-        """
-        client = self._client
-        digest = contents.lineage.digest
-        run = mlflow_client.find_run(
-            client, self._experiment, mlflow_client.TRAINING_TAG, contents.training
-        )
-        if run is None or run.data.tags.get(DIGEST_TAG, digest) != digest:
-            run = client.create_run(
-                mlflow_client.experiment_id(client, self._experiment),
-                tags={mlflow_client.TRAINING_TAG: contents.training},
-            )
-        run_id: str = run.info.run_id
-        client.set_tag(run_id, DIGEST_TAG, digest)
-        client.update_run(run_id, name=f"model {digest[:8]}")
-        for name, value in contents.params.items():
-            client.log_param(run_id, name, value)
-        for name, value in contents.metrics.items():
-            client.log_metric(run_id, name, value)
-        mlflow_client.log_epochs(client, run_id, contents.history.to_dict("records"))
-        for path in contents.artifacts:
-            client.log_artifact(run_id, str(path))
-        self._log_inputs(run_id, contents)
-        return run_id
-
-    def _log_inputs(self, run_id: str, contents: VersionContents) -> None:
-        """Log the slices of each split as an input data set of a run."""
-        from mlflow.data.pandas_dataset import from_pandas
-        from mlflow.entities import DatasetInput, InputTag
-
-        inputs = []
-        for split, rows in contents.manifest.groupby("split"):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # about integer columns
-                data = from_pandas(
-                    rows.drop(columns="split"),
-                    source="data/manifest.csv",
-                    name=str(split),
-                    digest=contents.lineage.data[:16],
-                )
-                entity = data._to_mlflow_entity()
-            inputs.append(DatasetInput(entity, [InputTag("mlflow.data.context", str(split))]))
-        self._client.log_inputs(run_id, inputs)
-
-    def _log_version(self, contents: VersionContents, run_id: str, model: "keras.Model") -> None:
+    def _download(self, uri: str, version: Version, what: str) -> Path:
+        """Return local files of a version; for a local store they are the store's own."""
         import mlflow
 
-        with mlflow.start_run(run_id=run_id):
-            logged = mlflow.keras.log_model(
-                model,
-                name=self._name,
-                signature=_signature(model),
-                pip_requirements=_requirements(),
-            )
-        if not self._client.search_registered_models(f"name='{self._name}'"):
-            self._client.create_registered_model(self._name)
-        # Last: a version then appears with its model and all its tags, or not at all.
-        self._client.create_model_version(
-            self._name,
-            source=logged.model_uri,
-            run_id=run_id,
-            model_id=logged.model_id,
-            tags={
-                DIGEST_TAG: contents.lineage.digest,
-                FILES_TAG: _files_digest(self._download(logged.model_uri, "just logged")),
-                **{f"gliaflow.{k}": v for k, v in asdict(contents.lineage).items()},
-                **contents.tags,
-            },
-        )
+        try:
+            with self._as_gliaflow_errors():
+                return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+        except OSError as error:
+            raise GliaflowError(
+                f"the {what} of version {version.version} are missing ({error}); restore them from "
+                "a backup, or promote another version"
+            ) from error
 
     @contextmanager
     def _as_gliaflow_errors(self) -> Iterator[None]:
@@ -404,47 +336,6 @@ def _refuse_other_database(database: Path | None, root: Path, record: Path) -> N
             )
     if known != str(database):  # not written again: a full disk is no reason not to read
         files.write_text(record, str(database))
-
-
-def _files_digest(folder: Path) -> str:
-    """Digest of the names and contents of all files of a registered model."""
-    names = {
-        path.relative_to(folder).as_posix(): files.sha256(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != WRITTEN_BY_DOWNLOADS
-    }
-    return lineage.digest_of_mapping(names)
-
-
-def _decision(run: Any) -> DecisionRecord:
-    """Read the decision record of an MLflow run."""
-    try:
-        return DecisionRecord.from_json(json.loads(run.data.tags[DECISION_TAG]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise GliaflowError(
-            f"the decision record of MLflow run {run.info.run_id} cannot be read ({error!r}); "
-            "expected one that gliaflow wrote: look at the run's tag gliaflow.decision"
-        ) from error
-
-
-def _signature(model: "keras.Model") -> Any:
-    """Describe input and output of a model, without names, for MLflow."""
-    import numpy as np
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    def schema(tensor: Any) -> Schema:
-        shape = tuple(-1 if side is None else side for side in tensor.shape)
-        return Schema([TensorSpec(np.dtype(tensor.dtype), shape)])
-
-    (source,), (target,) = model.inputs, model.outputs
-    return ModelSignature(inputs=schema(source), outputs=schema(target))
-
-
-def _requirements() -> list[str]:
-    from importlib.metadata import version
-
-    return [f"{name}=={version(name)}" for name in ("keras", "numpy", "tensorflow")]
 
 
 def current_user() -> str:

@@ -57,7 +57,19 @@ def test_the_entry_of_a_running_dvc_stays(record, tmp_path):
     assert json.loads(record.read_text()) == content
 
 
-@pytest.mark.parametrize("text", ["", '{"read": {"a": [{"pi', "[]", '{"write": {"a": 3}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        '{"read": {"a": [{"pi',
+        "[]",
+        '{"write": {"a": 3}}',
+        '{"write": {"a": {"pid": "7"}, "b": {"pid": 7}}}',
+        '{"read": {"a": [{"pid": null}]}}',
+        "[" * 10**5,
+    ],
+    ids=lambda text: text[:30],
+)
 def test_a_record_that_was_cut_off_is_removed(record, tmp_path, text):
     record.write_text(text)
     (removed,) = dvc_holders.release_stale(tmp_path)

@@ -91,7 +91,21 @@ def test_other_files_and_inputs_that_nothing_recorded_are_not_compared(root, tmp
     verify(root)
 
 
-@pytest.mark.parametrize("text", ["<<<<<<< HEAD\n", "stages: 3\n", "[]\n", "stages: {a: 1}\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<<<<<<< HEAD\n",
+        "stages: 3\n",
+        "[]\n",
+        "stages: {a: 1}\n",
+        "stages: {a: {outs: 7}}\n",
+        "stages: {a: {outs: [manifest.csv]}}\n",
+        "stages: {a: {outs: [{md5: 0}]}}\n",
+        "stages: {a: {outs: [{path: [1]}]}}\n",
+        "[" * 10**4,
+    ],
+    ids=lambda text: text[:40],
+)
 def test_a_broken_lock_file_is_told(root, text):
     (root / "dvc.lock").write_text(text)
     with pytest.raises(GliaflowError, match=r"dvc\.lock is not a lock file of DVC"):

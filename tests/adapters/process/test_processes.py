@@ -104,7 +104,19 @@ def test_a_process_with_another_start_time_is_another_process():
 
 
 @pytest.mark.parametrize(
-    "identity", ["", ":", "abc:1", "None", f"{os.getpid()}", f"{os.getpid()}:"]
+    "identity",
+    [
+        "",
+        ":",
+        "abc:1",
+        "None",
+        f"{os.getpid()}",
+        f"{os.getpid()}:",
+        "²:1",
+        "0:1",
+        "-1:1",
+        "7" * 5000,
+    ],
 )
 def test_text_that_is_no_identity_is_no_running_process(identity):
     assert not processes.is_running(identity)
@@ -190,6 +202,24 @@ def test_processes_with_a_variable_are_found_with_their_children_and_no_others(t
     finally:
         other.kill()
         other.wait()
+
+
+def test_a_variable_of_another_value_or_of_a_process_that_is_gone_does_not_count(tmp_path):
+    process = start_marked(tmp_path)
+    try:
+        processes.await_environment(process.pid)
+        assert processes.has_variable(process.pid, name="GLIAFLOW_TEST", value=str(tmp_path))
+        assert not processes.has_variable(process.pid, name="GLIAFLOW_TEST", value="elsewhere")
+    finally:
+        process.kill()
+        process.wait()
+    assert not processes.has_variable(process.pid, name="GLIAFLOW_TEST", value=str(tmp_path))
+
+
+def test_nothing_is_awaited_of_a_process_that_has_ended():
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    processes.await_environment(done.pid, seconds=60)
 
 
 def test_a_process_that_ignores_sigterm_is_killed(tmp_path):

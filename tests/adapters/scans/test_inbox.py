@@ -20,9 +20,10 @@ import pytest
 from making import REPOSITORY, another_user, content
 
 from pipeline.adapters.process import locks
-from pipeline.adapters.scans import batches, inbox, sources
-from pipeline.adapters.scans.inbox import Entry, Folder, Inbox, Place
-from pipeline.adapters.scans.sources import Limits
+from pipeline.adapters.scans import batches, folders, inbox, inbox_places, regular_files
+from pipeline.adapters.scans.inbox import Entry, Inbox
+from pipeline.adapters.scans.inbox_places import Folder, Place
+from pipeline.adapters.scans.limits import Limits
 from pipeline.domain import arrival
 from pipeline.domain.arrival import ListedFile
 from pipeline.errors import GliaflowError
@@ -111,7 +112,7 @@ class Disk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, broken: str):
         self.broken: str | None = broken
         self.read: list[str] = []
-        original = Path.read_bytes
+        original = regular_files.read
 
         def read_bytes(path: Path) -> bytes:
             self.read.append(path.name)
@@ -119,7 +120,7 @@ class Disk:
                 raise OSError(5, "Input/output error")
             return original(path)
 
-        monkeypatch.setattr(Path, "read_bytes", read_bytes)
+        monkeypatch.setattr(regular_files, "read", read_bytes)
 
 
 class Changing(Folder):
@@ -514,14 +515,14 @@ def test_a_batch_whose_folder_is_moved_while_it_is_listed_does_not_delay_another
 ):
     local.put("bad", SCANS)
     local.put("good", SCANS)
-    original = sources.walk
+    original = folders.walk
 
-    def walk(root: Path) -> Iterator[sources.WalkedPath]:
+    def walk(root: Path) -> Iterator[folders.WalkedPath]:
         if root.name == "bad":
             raise FileNotFoundError(root)
         return original(root)
 
-    monkeypatch.setattr(inbox.sources, "walk", walk)
+    monkeypatch.setattr(folders, "walk", walk)
     assert {name: entry.state for name, entry in local.look_when_settled().items()} == {
         "good": "taken"
     }
@@ -684,8 +685,9 @@ def test_a_partial_copy_of_a_batch_that_changed_since_is_discarded(local, monkey
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pipeline.adapters.scans.inbox import Folder, Inbox
-from pipeline.adapters.scans.sources import Limits
+from pipeline.adapters.scans.inbox import Inbox
+from pipeline.adapters.scans.inbox_places import Folder
+from pipeline.adapters.scans.limits import Limits
 root, name = Path(sys.argv[1]), sys.argv[2]
 original = Path.write_bytes
 def write_bytes(path, body):
@@ -785,7 +787,7 @@ class BucketInbox:
 
     def open(self, *, url: str | None = None, source: str | None = None) -> Inbox:
         source, url = source or f"s3://{self.bucket}/drop", url or self.url
-        place = inbox.open_place(source, url, self.local.root)
+        place = inbox_places.open_place(source, url, self.local.root)
         return self.local.open(place, endpoint_url=url)
 
     def look(self, **changes: str) -> dict[str, Entry]:

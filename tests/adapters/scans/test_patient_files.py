@@ -1,4 +1,5 @@
 import hashlib
+import os
 import struct
 from pathlib import Path
 
@@ -461,3 +462,16 @@ def test_faults_of_image_and_mask_are_told_apart(folder, image_body, mask_body, 
         if body is not None:
             (folder / name).write_bytes(body)
     assert patient_files.unreadable_files(row_of(folder, 2)) == expected
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_place_of_a_slice_cannot_be_read_and_does_not_block(tmp_path):
+    folder = write_patient(tmp_path / "P_A_1")
+    paths = sorted(folder.iterdir())
+    (folder / "P_A_1_2.tif").unlink()
+    os.mkfifo(folder / "P_A_1_2.tif")
+    read = patient_files.read_patient("P_A_1", paths, root=tmp_path)
+    assert read.scan is None
+    assert [row["unreadable"] for row in read.rows] == [
+        None, "image: cannot be read (not a regular file)", None,
+    ]  # fmt: skip

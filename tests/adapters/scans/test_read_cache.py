@@ -150,3 +150,13 @@ def test_a_key_changes_with_bytes_names_order_and_code(raw):
     (raw / "renamed" / P / f"{P}_1.tif").write_bytes(b"other")
     keys.append(key(raw, "source", "renamed"))
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_place_of_a_slice_has_a_key_of_its_own(tmp_path):
+    path = tmp_path / "P_A_1_1.tif"
+    path.write_bytes(b"a slice")
+    of_file = read_cache.cache_key([[path]], root=tmp_path, shaping=[])
+    path.unlink()
+    os.mkfifo(path)
+    assert read_cache.cache_key([[path]], root=tmp_path, shaping=[]) != of_file

@@ -46,3 +46,15 @@ def test_an_invalid_table_is_an_error_that_names_the_file(tmp_path, body):
     (tmp_path / "manifest.csv").write_bytes(body)
     with pytest.raises(GliaflowError, match=r"manifest.csv is not a valid CSV table"):
         csv_files.read_table(tmp_path / "manifest.csv")
+
+
+def test_rows_with_more_cells_than_the_header_are_an_error(tmp_path):
+    """pandas would take the first cells for names of rows."""
+    (tmp_path / "splits.csv").write_text("patient,split\nA,1,train\nB,2,test\n")
+    with pytest.raises(GliaflowError, match=r"splits.csv is not a valid CSV table \(its rows have"):
+        csv_files.read_table(tmp_path / "splits.csv")
+
+
+def test_a_folder_in_place_of_a_table_is_an_error(tmp_path):
+    with pytest.raises(GliaflowError, match=r"cannot be read \(Is a directory\); expected a CSV"):
+        csv_files.read_table(tmp_path)

@@ -23,7 +23,6 @@ def raised(error: BaseException, *, cause: BaseException | None = None) -> BaseE
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device"),
-        OSError(errno.EDQUOT, "Disk quota exceeded"),
         OSError("Can't write data (error message = 'No space left on device')"),
         RuntimeError("(sqlite3.OperationalError) database or disk is full"),
     ],
@@ -40,6 +39,64 @@ def test_a_disk_with_room_is_not_called_full(tmp_path):
     sentence = system_errors.explain(raised(OSError(errno.ENOSPC, "No space left")), tmp_path)
     assert sentence is not None
     assert sentence.startswith(f"a disk is full, and not that of {tmp_path} (")
+
+
+def set_inodes(monkeypatch, *, total: int, free: int) -> None:
+    room = {"f_frsize": 2**20, "f_blocks": 900, "f_bfree": 500, "f_bavail": 500}
+    status = SimpleNamespace(f_files=total, f_favail=free, **room)
+    monkeypatch.setattr(system_errors.os, "statvfs", lambda path: status)
+
+
+def test_a_folder_called_quota_on_a_full_disk_is_no_quota(tmp_path):
+    folder = tmp_path / "quota"
+    error = raised(OSError(errno.ENOSPC, "No space left on device", str(folder / "a.tif")))
+    sentence = system_errors.explain(error, folder)
+    assert sentence is not None and sentence.startswith("the disk ")
+
+
+def test_a_disk_without_inodes_is_not_called_full_while_it_has_room(tmp_path, monkeypatch):
+    set_inodes(monkeypatch, total=1000, free=0)
+    sentence = system_errors.explain(raised(OSError(errno.ENOSPC, "No space left")), tmp_path)
+    assert sentence is not None
+    assert (
+        f"has no inode free, so it takes no more files: {tmp_path} could not be written (500 MiB free)"
+        in sentence
+    )
+    assert "delete files there" in sentence
+
+
+def test_work_does_not_begin_on_a_disk_without_inodes(tmp_path, monkeypatch):
+    set_inodes(monkeypatch, total=1000, free=0)
+    with pytest.raises(
+        GliaflowError, match=r"^train creates files in .* has no inode free; nothing"
+    ):
+        system_errors.check_free(tmp_path, 0, what="train")
+
+
+def test_a_file_system_without_a_limit_on_inodes_has_inodes(tmp_path, monkeypatch):
+    set_inodes(monkeypatch, total=0, free=0)
+    system_errors.check_free(tmp_path, 0, what="train")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError("unexpected error - [Errno 122] Disk quota exceeded"),
+    ],
+)
+def test_a_used_up_quota_is_told_whatever_the_disk_has_free(error, tmp_path):
+    sentence = system_errors.explain(raised(error), tmp_path)
+    assert sentence is not None
+    assert sentence.startswith("the quota of this account on the disk ")
+    assert f" is used up: {tmp_path} could not be written" in sentence
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "null\0byte"])
+def test_a_full_disk_is_told_although_the_path_cannot_exist(name, tmp_path):
+    error = raised(OSError(errno.ENOSPC, "No space left on device", str(tmp_path / name)))
+    sentence = system_errors.explain(error, tmp_path)
+    assert sentence is not None and "could not be written" in sentence
 
 
 def test_a_full_disk_is_found_behind_the_error_of_a_library(tmp_path):

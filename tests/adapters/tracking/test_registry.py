@@ -13,16 +13,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.adapters.tracking import mlflow_client, registry, training_log
-from pipeline.adapters.tracking.registry import Registry, Version, VersionContents
+from pipeline.adapters.model import scan_model
+from pipeline.adapters.tracking import decision_log, mlflow_client, registry, training_log, versions
+from pipeline.adapters.tracking.registration import VersionContents
+from pipeline.adapters.tracking.registry import Registry
+from pipeline.adapters.tracking.versions import Version
 from pipeline.domain.decisions import Candidate, ChampionChange, DecisionRecord, Score
 from pipeline.domain.gate import Policy, Reason
 from pipeline.domain.lineage import Lineage
+from pipeline.domain.postprocessing import PostProcessing
 from pipeline.errors import GliaflowError
 from pipeline.network import resunet
 
 SCORE = Score(0.8, 0.7, 0.9, 12)
 TRAINING = "c" * 64
+POST = PostProcessing(threshold=0.4, views=2, keep="largest", min_area_px=3)
+POLICY = Policy(0.9, 0.0, 5, 0.03, 0.1, 5, 20, "inconclusive")
 
 
 def lineage(weights: str = "5" * 64) -> Lineage:
@@ -43,7 +49,10 @@ def contents(folder: Path, made: Lineage | None = None) -> VersionContents:
             {"patient": ["A", "A", "B"], "slice": [1, 2, 1], "split": ["train", "train", "test"]}
         ),
         artifacts=(folder / "dvc.lock",),
-        tags={registry.TVERSKY_TAG: json.dumps(vars(SCORE)), "gliaflow.commit": "abc"},
+        tags={versions.TVERSKY_TAG: json.dumps(vars(SCORE)), "gliaflow.commit": "abc"},
+        network=model(),
+        post=POST,
+        card="# A model card",
     )
 
 
@@ -54,14 +63,19 @@ def never() -> Any:
 def record(version: int, **changes: Any) -> DecisionRecord:
     values = {
         "verdict": "reject",
-        "reasons": (Reason("test Tversky", False, "It is 0.8."),),
+        "reasons": (Reason("test Tversky", "failed", "It is 0.8."),),
         "candidate": Candidate(version, "5fd1a2", SCORE),
         "champion": ChampionChange(None, None),
-        "policy": Policy(0.9, 0.0, 5),
+        "policy": POLICY,
         "when": "2025-01-01T00:00:00+00:00",
         "who": "ci",
     }
     return DecisionRecord(**values | changes)
+
+
+def decide(opened: Registry, decision: DecisionRecord) -> DecisionRecord:
+    """Record a decision as it is."""
+    return opened.carry_out(lambda: decision)
 
 
 def model() -> keras.Model:
@@ -86,7 +100,7 @@ def first_version(tmp_path_factory: pytest.TempPathFactory, mlflow_in: Any) -> I
         with training_log.open_log(section, digest=TRAINING) as log:
             log.rows([{"network": 1, "epoch": 1, "loss": 1.0, "val_tversky": 0.1}])
         opened = Registry(section, folder, lock=folder / "registry.lock")
-        yield section, opened.register(lineage().digest, lambda: contents(folder), model)
+        yield section, opened.register(lineage().digest, lambda: contents(folder))
 
 
 @pytest.fixture
@@ -118,14 +132,16 @@ def test_a_registered_version_carries_its_lineage_and_its_score(published):
 
 
 def test_registering_again_gives_the_same_version_and_reads_nothing(published):
-    again = published.registry.register(lineage().digest, never, never)
+    again = published.registry.register(lineage().digest, never)
     assert again.version == published.version.version
     assert again.tags == published.version.tags
     assert len(published.registry.versions()) == 1
 
 
-def test_the_model_loads_back_with_its_weights(published):
-    loaded, expected = published.registry.load(published.version), model()
+def test_the_model_loads_back_with_its_weights_and_post_processing(published):
+    complete = scan_model.load(published.registry.verify(published.version))
+    assert complete.post == POST
+    loaded, expected = complete.network, model()
     pairs = zip(loaded.get_weights(), expected.get_weights(), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
     black = np.zeros((1, 16, 16, 3), np.uint8)
@@ -148,7 +164,10 @@ def test_the_run_of_the_training_gets_everything_else(published):
 
 def test_the_champion_is_the_version_with_the_alias(published):
     assert published.registry.champion() is None
-    published.registry.set_champion(published.version)
+    decide(
+        published.registry,
+        record(1, verdict="promote", champion=ChampionChange(None, 1), action="override"),
+    )
     champion = published.registry.champion()
     assert champion is not None
     assert (champion.version, champion.aliases) == (1, ("champion",))
@@ -172,7 +191,7 @@ def test_nothing_is_registered_if_the_contents_cannot_be_read(opened):
         raise GliaflowError("metrics.json does not exist")
 
     with pytest.raises(GliaflowError, match=r"metrics.json does not exist"):
-        opened.register("a digest", missing, never)
+        opened.register("a digest", missing)
     assert opened.versions() == []
 
 
@@ -187,10 +206,10 @@ def version_with(tags: dict[str, str]) -> Version:
     "tags",
     [
         {},
-        {registry.TVERSKY_TAG: "{}"},
-        {registry.TVERSKY_TAG: "no JSON"},
-        {registry.TVERSKY_TAG: "[]"},
-        {registry.TVERSKY_TAG: '{"mean": null, "low": 0.1, "high": 0.2, "patients": 3}'},
+        {versions.TVERSKY_TAG: "{}"},
+        {versions.TVERSKY_TAG: "no JSON"},
+        {versions.TVERSKY_TAG: "[]"},
+        {versions.TVERSKY_TAG: '{"mean": null, "low": 0.1, "high": 0.2, "patients": 3}'},
     ],
     ids=["none", "empty", "no JSON", "a list", "null"],
 )
@@ -210,11 +229,9 @@ def test_a_version_of_something_else_has_no_digest():
 
 def test_decisions_round_trip_newest_first(opened):
     first = record(1)
-    second = record(
-        2, verdict="promote", champion=ChampionChange(None, 2), override="a reviewer agreed"
-    )
+    second = record(2, why="a reviewer agreed", action="override")
     for decision in (first, second):
-        opened.record_decision(decision)
+        decide(opened, decision)
     assert opened.decisions() == [second, first]
 
 
@@ -226,13 +243,13 @@ def test_no_decisions_yet_give_an_empty_list_and_create_nothing(opened, client):
 
 @pytest.mark.parametrize("value", ["no JSON", "{}", "[]", None])
 def test_a_damaged_record_is_an_error_that_names_its_run(opened, client, value):
-    opened.record_decision(record(1))
+    decide(opened, record(1))
     (experiment,) = [e for e in client.search_experiments() if e.name.endswith("-decisions")]
     (run,) = client.search_runs([experiment.experiment_id])
     if value is None:
-        client.delete_tag(run.info.run_id, registry.DECISION_TAG)
+        client.delete_tag(run.info.run_id, decision_log.DECISION_TAG)
     else:
-        client.set_tag(run.info.run_id, registry.DECISION_TAG, value)
+        client.set_tag(run.info.run_id, decision_log.DECISION_TAG, value)
     with pytest.raises(GliaflowError, match=rf"MLflow run {run.info.run_id} cannot be read"):
         opened.decisions()
 
@@ -242,7 +259,7 @@ def test_a_damaged_record_is_an_error_that_names_its_run(opened, client, value):
 
 @pytest.mark.parametrize(
     "action",
-    [Registry.versions, Registry.decisions, lambda opened: opened.record_decision(record(1))],
+    [Registry.versions, Registry.decisions, lambda opened: decide(opened, record(1))],
     ids=["versions", "decisions", "record_decision"],
 )
 def test_an_unreachable_server_is_an_error_without_its_password(
@@ -284,27 +301,27 @@ def test_one_flipped_byte_of_the_registered_model_is_noticed_before_it_loads(
     content[len(content) // 2] ^= 1
     weights_file.write_bytes(content)
     with pytest.raises(GliaflowError, match=r"version 1 in .* are not those that were registered"):
-        published.registry.load(published.version)
+        published.registry.verify(published.version)
 
 
 def test_another_valid_model_in_its_place_is_noticed(published, weights_file):
     keras.utils.set_random_seed(4)
     resunet.build(image_size=16, filters=(2, 2, 2, 2, 2), height=16, width=16).save(weights_file)
     with pytest.raises(GliaflowError, match="are not those that were registered"):
-        published.registry.load(published.version)
+        published.registry.verify(published.version)
 
 
 def test_a_model_whose_file_is_gone_is_not_loaded(published, weights_file):
     weights_file.unlink()
     with pytest.raises(GliaflowError, match="are not those that were registered"):
-        published.registry.load(published.version)
+        published.registry.verify(published.version)
 
 
 def test_a_version_without_a_digest_of_its_files_is_not_loaded(published):
-    tags = {k: v for k, v in published.version.tags.items() if k != registry.FILES_TAG}
+    tags = {k: v for k, v in published.version.tags.items() if k != versions.FILES_TAG}
     bare = Version(1, (), tags, published.version.run_id)
     with pytest.raises(GliaflowError, match="version 1 carries no digest of its files"):
-        published.registry.load(bare)
+        published.registry.verify(bare)
 
 
 # the database
@@ -345,5 +362,5 @@ def test_a_database_that_went_missing_is_not_replaced_by_an_empty_one(
 def test_no_more_than_a_page_of_decisions_is_no_limit(opened, monkeypatch):
     monkeypatch.setattr(mlflow_client, "RUNS_PER_PAGE", 2)
     for version in range(1, 6):
-        opened.record_decision(record(version))
+        decide(opened, record(version))
     assert [one.candidate.version for one in opened.decisions()] == [5, 4, 3, 2, 1]

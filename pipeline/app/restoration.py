@@ -1,0 +1,101 @@
+"""Bring the data, parameters and model of a version back into the work tree."""
+
+import shutil
+
+from pipeline.adapters.checkout import commands, stage_runs
+from pipeline.adapters.checkout.project import Project, find_project
+from pipeline.adapters.storage import files
+from pipeline.adapters.tracking.registry import Registry
+from pipeline.adapters.tracking.versions import Version
+from pipeline.app import verification
+from pipeline.errors import GliaflowError
+
+RESTORED = ("params.yaml", "dvc.lock")
+
+
+def restore(project: Project, registry: Registry, version: Version) -> str:
+    """Restore a version, after which `dvc repro` has nothing to run.
+
+    Parameters and dvc.lock come from MLflow, data and model from DVC's cache or remote. All is
+    compared with the version's lineage.
+
+    Returns:
+        What was done, as a sentence.
+
+    Raises:
+        GliaflowError: the work tree has changes or other code, or a file is missing or other.
+            The files that were replaced are put back.
+    """
+    _refuse_changes(project)
+    _refuse_other_code(project, version)
+    found = {name: registry.artifact(version, name) for name in RESTORED}
+    if verification.params_digest(found["params.yaml"]) != version.tags.get("gliaflow.params"):
+        raise GliaflowError(
+            f"params.yaml of version {version.version} was changed in MLflow; nothing was restored"
+        )
+    before = {name: (project.root / name).read_bytes() for name in RESTORED}
+    try:
+        for name, path in found.items():
+            shutil.copyfile(path, project.root / name)
+        _check_out(project)
+        _compare(find_project(project.root), version)
+    except BaseException:
+        for name, content in before.items():
+            (project.root / name).write_bytes(content)
+        raise
+    return (
+        f"version {version.version} is restored: {', '.join(RESTORED)}, data and model; `dvc repro` "
+        "has nothing to run. `git restore params.yaml dvc.lock` and `dvc checkout` undo it."
+    )
+
+
+def _refuse_changes(project: Project) -> None:
+    changes = commands.git(project.root, "status", "--porcelain", "--untracked-files=no")
+    if changes:
+        raise GliaflowError(
+            f"the work tree has changes ({changes.splitlines()[0].strip()}); commit or stash them, "
+            "then restore again"
+        )
+
+
+def _refuse_other_code(project: Project, version: Version) -> None:
+    if verification.code_of_work_tree(project) == version.tags.get("gliaflow.code"):
+        return
+    commit = version.tags.get(verification.COMMIT_TAG, "")
+    if not commit or commit.endswith(verification.DIRTY):
+        raise GliaflowError(
+            f"version {version.version} was built with code that is in no commit "
+            f"({commit or 'outside git'}); it cannot be restored here"
+        )
+    raise GliaflowError(
+        f"version {version.version} was built with other code; check it out first: "
+        f"`git checkout {commit}`"
+    )
+
+
+def _check_out(project: Project) -> None:
+    """Put the files that dvc.lock lists into the work tree, from the remote if there is one."""
+    has_remote = commands.dvc(project.root, "config", "core.remote", check=False)
+    command = ("pull", "--quiet", "--force") if has_remote else ("checkout", "--quiet", "--force")
+    commands.dvc(project.root, *command)
+
+
+def _compare(project: Project, version: Version) -> None:
+    """Make sure that the restored files are those of the version.
+
+    Raises:
+        GliaflowError: one is other, or DVC would run a stage.
+    """
+    for key, tag in (("model", "weights"), ("manifest", "data"), ("splits", "split")):
+        path = project.path(key)
+        if files.sha256(path) != version.tags.get(f"gliaflow.{tag}"):
+            raise GliaflowError(
+                f"{path} is not the one that version {version.version} was registered with; "
+                "nothing was restored"
+            )
+    stages = stage_runs.changed_stages(project.root)
+    if stages:
+        raise GliaflowError(
+            f"after restoring version {version.version} DVC would run {', '.join(sorted(stages))}; "
+            "nothing was restored: check out the commit it was built at"
+        )

@@ -1,0 +1,160 @@
+"""Hash everything that a version was made of again, and compare with what was recorded."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import yaml
+
+from pipeline import params
+from pipeline.adapters.checkout import commands, project, provenance
+from pipeline.adapters.checkout.project import Project
+from pipeline.adapters.storage import csv_files, files
+from pipeline.adapters.tracking.registry import Registry
+from pipeline.adapters.tracking.versions import Version
+from pipeline.domain import lineage
+from pipeline.errors import GliaflowError
+
+State = Literal["same", "different", "missing"]
+COMMIT_TAG = "gliaflow.commit"
+DIRTY = "+changes"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a version's lineage. detail: what was compared, for people."""
+
+    name: str
+    state: State
+    detail: str
+
+
+def verify(checkout: Project, registry: Registry, version: Version) -> list[Part]:
+    """Compare every part of a version with what it was registered with; changes nothing."""
+    return [
+        _model(registry, version),
+        _artifact(registry, version, "manifest", "manifest.csv", "data", files.sha256),
+        _artifact(registry, version, "split", "splits.csv", "split", files.sha256),
+        _artifact(registry, version, "params", "params.yaml", "params", params_digest),
+        _code(checkout, version),
+        _scans(checkout, registry, version),
+    ]
+
+
+def params_digest(path: Path) -> str:
+    """Return the digest of the sections of a params.yaml that shape a model."""
+    return provenance.params_digest(params.load(path))
+
+
+def _model(registry: Registry, version: Version) -> Part:
+    try:
+        folder = registry.verify(version)
+    except GliaflowError as error:
+        state: State = "missing" if "missing" in str(error) else "different"
+        return Part("weights", state, str(error))
+    count = sum(path.is_file() for path in folder.rglob("*"))
+    return Part("weights", "same", f"{count} files of the registered model")
+
+
+def _artifact(
+    registry: Registry,
+    version: Version,
+    name: str,
+    file: str,
+    tag: str,
+    digest: Callable[[Path], str],
+) -> Part:
+    try:
+        path = registry.artifact(version, file)
+    except GliaflowError as error:
+        return Part(name, "missing", str(error))
+    try:
+        same = digest(path) == version.tags.get(f"gliaflow.{tag}")
+    except GliaflowError as error:  # params.yaml of another release
+        return Part(name, "different", str(error))
+    return Part(name, "same" if same else "different", f"{file} of MLflow run {version.run_id}")
+
+
+def _code(checkout: Project, version: Version) -> Part:
+    """Compare the code of the version's commit, or of the work tree, with its digest."""
+    expected = version.tags.get("gliaflow.code")
+    if code_of_work_tree(checkout) == expected:
+        return Part("code", "same", "modules of the work tree")
+    commit = version.tags.get(COMMIT_TAG, "")
+    if not commit:
+        return Part("code", "different", "the work tree's is other, and no commit was recorded")
+    try:
+        digest = _code_at(checkout.root, commit.removesuffix(DIRTY))
+    except GliaflowError as error:
+        return Part("code", "missing", f"commit {commit} is not here: {error}")
+    detail = f"modules at commit {commit[:12]}"
+    if digest == expected:
+        return Part("code", "same", detail)
+    note = ", which had uncommitted changes" if commit.endswith(DIRTY) else ""
+    return Part("code", "different", detail + note)
+
+
+def code_of_work_tree(checkout: Project) -> str:
+    return checkout.code_digest(*provenance.STAGES)
+
+
+def _code_at(root: Path, commit: str) -> str:
+    """Return the digest of the stages' modules at a commit."""
+    stages = yaml.safe_load(commands.git(root, "show", f"{commit}:dvc.yaml"))["stages"]
+    listed = project.code_files(stages, *provenance.STAGES)
+    return lineage.digest_of_files(
+        {path: commands.git_bytes(root, "show", f"{commit}:{path}") for path in listed}
+    )
+
+
+def _scans(checkout: Project, registry: Registry, version: Version) -> Part:
+    """Hash every slice and mask that the version's manifest lists, here or in DVC's cache."""
+    try:
+        manifest = csv_files.read_table(registry.artifact(version, "manifest.csv"))
+        cached = _cached_scans(checkout, registry.artifact(version, "dvc.lock"))
+    except GliaflowError as error:
+        return Part("scans", "missing", str(error))
+    other, missing, total = [], [], 0
+    for file, digest in _listed(manifest):
+        total += 1
+        found = [path for path in (checkout.path("raw") / file, cached.get(file)) if path]
+        digests = [_sha256(path) for path in found if path.is_file()]
+        if not digests:
+            missing.append(file)
+        elif digest not in digests:
+            other.append(file)
+    detail = f"{total - len(other) - len(missing)} of {total} files of its manifest"
+    if missing:
+        return Part("scans", "missing", f"{detail}; {len(missing)} are not here: {missing[0]}")
+    if other:
+        return Part("scans", "different", f"{detail}; {len(other)} are other: {other[0]}")
+    return Part("scans", "same", detail)
+
+
+def _listed(manifest: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Yield the files that a manifest lists, with their SHA-256."""
+    for name, digest in (("file", "sha256"), ("mask_file", "mask_sha256")):
+        rows = manifest[[name, digest]].dropna()
+        yield from zip(rows[name].astype(str), rows[digest].astype(str), strict=True)
+
+
+def _cached_scans(checkout: Project, lock: Path) -> Mapping[str, Path]:
+    """Map the files of data/raw, as a dvc.lock notes them, to their places in DVC's cache."""
+    raw = str(checkout.path("raw").relative_to(checkout.root))
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
+    digests = [out["md5"] for out in stages["fetch"]["outs"] if out["path"] == raw]
+    cache = Path(commands.dvc(checkout.root, "cache", "dir")) / "files" / "md5"
+    listing = cache / digests[0][:2] / digests[0][2:]
+    if not listing.is_file():
+        return {}
+    entries = json.loads(listing.read_text(encoding="utf-8"))
+    return {entry["relpath"]: cache / entry["md5"][:2] / entry["md5"][2:] for entry in entries}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
