@@ -15,6 +15,7 @@ from pipeline.adapters.model import model_files
 from pipeline.adapters.report import html_page
 from pipeline.adapters.scans import arrays
 from pipeline.adapters.storage import csv_files
+from pipeline.domain import recall
 from pipeline.stages import evaluate
 
 SIDE = 32
@@ -82,6 +83,7 @@ def write_results(project: Project) -> None:
     page = f"<h1>Model</h1>{html_page.SLOT_START}{html_page.SLOT_END}"
     project.path("page").write_text(page)
     (project.root / "dvc.lock").write_text("a lock")
+    csv_files.write_table(project.path("recalled"), pd.DataFrame(columns=recall.COLUMNS))
 
 
 def write_evaluation(project: Project) -> None:

@@ -9,11 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import checkouts
 import pytest
 import yaml
+
+from pipeline.adapters.process import http_health, processes
 
 STAGES = ["fetch", "ingest", "validate", "split", "train", "evaluate", "report"]
 
@@ -144,28 +148,108 @@ def test_running_again_adds_no_version_and_no_decision(built):
     assert registry(built) == before
 
 
-def test_the_champion_loads_with_only_mlflow_and_keras(built, tmp_path):
+MODEL = "models:/phantom-resunet@champion"
+
+
+def test_the_champion_loads_with_only_mlflow_and_its_requirements(built, tmp_path):
     code = f"""
 import sys
 sys.path = [p for p in sys.path if p not in ("", {str(built)!r}, {str(checkouts.ROOT)!r})]
+sys.modules.update(dict.fromkeys(["pipeline", "gliaflow", "flows", "prefect", "dvc"]))
 import mlflow, numpy as np
 mlflow.set_tracking_uri("sqlite:///{built}/mlflow.db")
-model = mlflow.keras.load_model("models:/lgg-resunet@champion")
-output = np.asarray(model(np.full((2, 64, 64, 3), 90, np.uint8)))
-generic = mlflow.pyfunc.load_model("models:/lgg-resunet@champion")
-predicted = generic.predict(np.full((2, 64, 64, 3), 90, np.uint8))
-in_range = bool((output >= 0).all() and (output <= 1).all())
-print(output.shape, output.dtype, in_range, predicted.shape)
-print("pipeline" in sys.modules)
+scan = np.full((2, 64, 64, 3), 90, np.uint8)
+output = np.asarray(mlflow.keras.load_model({MODEL!r})(scan))
+answer = mlflow.pyfunc.load_model({MODEL!r}).predict(scan)
+print(output.shape, answer["mask"].shape, answer["mask"].dtype, answer["probability"].dtype)
+print(float(np.abs(output[..., 0] - answer["probability"]).max()) < 1e-4)
 """
     done = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True,
         env={**os.environ, "PYTHONPATH": ""},
     )  # fmt: skip
     assert done.stdout.splitlines()[-2:] == [
-        "(2, 64, 64, 1) float32 True (2, 64, 64, 1)",
-        "False",
+        "(2, 64, 64, 1) (2, 64, 64) uint8 float32",
+        "True",
     ], done.stderr
+
+
+@pytest.fixture(scope="module")
+def predicted(built, tmp_path_factory) -> tuple[dict, list]:
+    """A scan as JSON that MLflow takes, and the masks that `gliaflow predict` gives for it."""
+    out = tmp_path_factory.mktemp("predicted") / "out"
+    rows = read(built / "reports/patients.csv")
+    patient = max(rows, key=lambda row: int(row["predicted_pixels"]))["patient"]
+    folder = built / "data/raw/source" / patient
+    done = checkouts.call(built, "gliaflow", "predict", str(folder), "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    numbers = range(1, len(list((out / patient).glob("*_mask.tif"))) + 1)
+    scan = [decode(folder / f"{patient}_{number}.tif").tolist() for number in numbers]
+    masks = [decode(out / patient / f"{patient}_{number}_mask.tif") for number in numbers]
+    assert any(mask.any() for mask in masks)
+    return {"inputs": scan}, [(mask > 0).astype(int).tolist() for mask in masks]
+
+
+def decode(path: Path):
+    from pipeline.adapters.scans.image_files import decode_image
+
+    return decode_image(path.read_bytes())
+
+
+def serving_environment(built: Path) -> dict[str, str]:
+    """Return an environment in which MLflow finds the registry, and not this project's code."""
+    environment = checkouts.environment(built) | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{built}/mlflow.db",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    return {name: value for name, value in environment.items() if name != "PYTHONPATH"}
+
+
+@pytest.mark.slow
+def test_mlflow_predicts_the_same_masks_from_a_file(built, predicted, tmp_path):
+    scan, masks = predicted
+    (tmp_path / "scan.json").write_text(json.dumps(scan))
+    subprocess.run(
+        [sys.executable, "-m", "mlflow", "models", "predict", "-m", MODEL, "--env-manager", "local",
+         "-i", "scan.json", "-o", "answer.json", "-t", "json"],
+        cwd=tmp_path, env=serving_environment(built), check=True, timeout=300,
+    )  # fmt: skip
+    answer = json.loads((tmp_path / "answer.json").read_text())
+    assert answer.get("predictions", answer)["mask"] == masks
+
+
+@pytest.mark.slow
+def test_mlflow_serves_the_same_masks_by_http_and_refuses_other_input(built, predicted, tmp_path):
+    scan, masks = predicted
+    port = http_health.free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "models", "serve", "-m", MODEL, "--env-manager", "local",
+         "-h", "127.0.0.1", "-p", str(port)],
+        cwd=tmp_path, env=serving_environment(built), start_new_session=True,
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    try:
+        assert http_health.wait_for_answer(
+            f"{url}/ping", seconds=240, is_alive=lambda: server.poll() is None
+        )
+        status, answer = post(f"{url}/invocations", scan)
+        assert (status, answer["predictions"]["mask"]) == (200, masks)
+        status, answer = post(f"{url}/invocations", {"inputs": [[1, 2], [3, 4]]})
+        assert status == 400
+        assert "expected a scan (slices, 64, 64, 3)" in answer["message"]
+    finally:
+        processes.end_group(server.pid, grace_seconds=10)
+
+
+def post(url: str, body: dict) -> tuple[int, dict]:
+    request = urllib.request.Request(
+        url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
 
 
 def test_predict_writes_masks_and_scores_and_names_unreadable_patients(built, tmp_path):
@@ -221,10 +305,10 @@ def test_a_rejection_exits_with_0_and_an_override_is_recorded_with_its_reason(bu
     assert overridden.returncode == 0, overridden.stderr
     unknown = checkouts.call(built, "gliaflow", "promote", "7")
     assert unknown.returncode == 1
-    assert unknown.stderr.startswith("gliaflow: lgg-resunet has no version 7")
+    assert unknown.stderr.startswith("gliaflow: phantom-resunet has no version 7")
     (built / "params.yaml").write_text(before)
     last, rejection, first = registry(built)["decisions"]
-    assert (last["override"], last["who"], last["verdict"]) == ("agreed", "Ada Roe", "promote")
+    assert (last["why"], last["who"], last["verdict"]) == ("agreed", "Ada Roe", "promote")
     assert rejection["verdict"] == "reject"
     assert first["verdict"] == "promote"
 

@@ -1,6 +1,7 @@
 """Bring the data, parameters and model of a version back into the work tree."""
 
 import shutil
+from pathlib import Path
 
 from pipeline.adapters.checkout import commands, stage_runs
 from pipeline.adapters.checkout.project import Project, find_project
@@ -33,7 +34,7 @@ def restore(project: Project, registry: Registry, version: Version) -> str:
         raise GliaflowError(
             f"params.yaml of version {version.version} was changed in MLflow; nothing was restored"
         )
-    before = {name: (project.root / name).read_bytes() for name in RESTORED}
+    before = {name: _content(project.root / name) for name in RESTORED}
     try:
         for name, path in found.items():
             shutil.copyfile(path, project.root / name)
@@ -41,12 +42,23 @@ def restore(project: Project, registry: Registry, version: Version) -> str:
         _compare(find_project(project.root), version)
     except BaseException:
         for name, content in before.items():
-            (project.root / name).write_bytes(content)
+            _put_back(project.root / name, content)
         raise
     return (
         f"version {version.version} is restored: {', '.join(RESTORED)}, data and model; `dvc repro` "
         "has nothing to run. `git restore params.yaml dvc.lock` and `dvc checkout` undo it."
     )
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def _put_back(path: Path, content: bytes | None) -> None:
+    if content is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_bytes(content)
 
 
 def _refuse_changes(project: Project) -> None:

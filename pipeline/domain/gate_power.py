@@ -1,9 +1,9 @@
 """Error rates of the gate: how often it promotes, rejects or leaves the decision to a person.
 
-Two models that were trained alike differ by noise alone. A simulated test set resamples their
-patients. The candidate's true mean is set to `delta` below the champion's, and the rules of the
-gate that compare the two are applied. Bounds on the score itself, the test budget, approval and
-checks are off.
+Two models that were trained alike differ by noise alone, and can be exchanged. A simulated test
+set resamples their patients and exchanges the two scores of a patient at random. The candidate's
+true mean is set to `delta` below the champion's, and the rules of the gate that compare the two
+are applied. Bounds on the score itself, the test budget, approval and checks are off.
 
 P patients with scores of both models, n patients in a simulated test set.
 """
@@ -92,20 +92,6 @@ class Compared:
     groups: tuple[GroupDifference, ...]
 
 
-def centred(replicates: Sequence[PatientScore]) -> list[PatientScore]:
-    """Shift the candidate's scores so that both models have the same mean.
-
-    Args:
-        replicates: scores of P patients by two models trained alike, P >= 1. Every patient has
-            both scores.
-
-    Returns:
-        The candidate's scores may leave [0, 1]; only differences matter here.
-    """
-    mean = float(np.mean([_difference(score) for score in replicates]))
-    return [replace(score, candidate=score.candidate - mean) for score in replicates]
-
-
 def compare_samples(
     replicates: Sequence[PatientScore],
     *,
@@ -118,17 +104,19 @@ def compare_samples(
     """Compare two equally good models on simulated test sets.
 
     Args:
-        replicates: as for `centred`.
+        replicates: scores of P patients by two models trained alike, P >= 1. Every patient has
+            both scores.
         patients: n >= 2, sampled with replacement; a patient brings its groups.
         min_group: as in the policy of the gate.
     """
-    pool, generator = centred(replicates), np.random.default_rng([seed, patients])
-    samples = generator.integers(0, len(pool), size=(simulations, patients))
-    seeds = generator.integers(0, 2**31, size=simulations)
+    generator = np.random.default_rng([seed, patients])
     return [
-        _compare([pool[i] for i in sample], min_group=min_group, seed=int(s), resamples=resamples)
-        for sample, s in zip(samples, seeds, strict=True)
-    ]
+        _compare(
+            _exchange(_resample(replicates, patients, generator), generator),
+            min_group=min_group, seed=int(generator.integers(2**31)), resamples=resamples,
+        )
+        for _ in range(simulations)
+    ]  # fmt: skip
 
 
 def power(
@@ -159,23 +147,21 @@ def repeated_looks(
 ) -> list[RepeatedRow]:
     """Simulate how often one of k candidates, all just beyond the margin, is promoted.
 
-    The k candidates share the n test patients. Models trained alike can be exchanged, so each
-    candidate gets the noise of a patient with a random sign.
+    The k candidates share the n test patients; the two scores of a patient are exchanged at
+    random for each candidate.
 
     Args:
         candidates: numbers k.
     """
-    pool, generator = centred(replicates), np.random.default_rng([seed, patients, 1])
+    generator = np.random.default_rng([seed, patients, 1])
     delta = policy.margin + JUST_OVER
-    firsts = []
-    for _ in range(simulations):
-        sample = [pool[i] for i in generator.integers(0, len(pool), size=patients)]
-        firsts.append(
-            _first_promoted(
-                sample, generator, most=max(candidates), delta=delta, policy=policy,
-                resamples=resamples,
-            )
-        )  # fmt: skip
+    firsts = [
+        _first_promoted(
+            _resample(replicates, patients, generator), generator, most=max(candidates),
+            delta=delta, policy=policy, resamples=resamples,
+        )
+        for _ in range(simulations)
+    ]  # fmt: skip
     return [
         RepeatedRow(patients, k, delta, sum(first <= k for first in firsts), simulations)
         for k in candidates
@@ -236,16 +222,28 @@ def _first_promoted(
 ) -> int:
     """Return the number, from 1, of the first candidate that is promoted; else `most` + 1."""
     for number in range(1, most + 1):
-        signs = generator.choice([-1.0, 1.0], size=len(sample))
-        candidate = [
-            replace(score, candidate=(score.champion or 0.0) + sign * _difference(score))
-            for score, sign in zip(sample, signs, strict=True)
-        ]
-        seed = int(generator.integers(0, 2**31))
-        compared = _compare(candidate, min_group=policy.min_group, seed=seed, resamples=resamples)
+        compared = _compare(
+            _exchange(sample, generator),
+            min_group=policy.min_group, seed=int(generator.integers(2**31)), resamples=resamples,
+        )  # fmt: skip
         if verdict(compared, delta=delta, policy=policy) == "promote":
             return number
     return most + 1
+
+
+def _resample(
+    scores: Sequence[PatientScore], count: int, generator: np.random.Generator
+) -> list[PatientScore]:
+    return [scores[i] for i in generator.integers(0, len(scores), size=count)]
+
+
+def _exchange(scores: Sequence[PatientScore], generator: np.random.Generator) -> list[PatientScore]:
+    """Give the two scores of each patient to the two models at random."""
+    exchanged = generator.random(len(scores)) < 0.5
+    return [
+        replace(score, candidate=score.candidate - 2 * _difference(score)) if other else score
+        for score, other in zip(scores, exchanged, strict=True)
+    ]
 
 
 def _difference(score: PatientScore) -> float:

@@ -34,7 +34,7 @@ class Workplace:
         self.folder = folder
         self.root = checkouts.make(folder / "checkout")
         self._copy = folder / "copy"
-        done = self.call("gliaflow", "run")
+        done = self.call("gliaflow", "run", timeout=900)
         assert done.returncode == 0, done.stdout + done.stderr
         self.expected = self.state()
         shutil.copytree(self.root, self._copy, symlinks=True)

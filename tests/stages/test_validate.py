@@ -9,6 +9,7 @@ from making import content, image, mask, parameters, write_patient, write_tif
 
 from pipeline.adapters.scans import arrays
 from pipeline.adapters.storage import csv_files
+from pipeline.domain import recall
 from pipeline.errors import GliaflowError
 from pipeline.stages import ingest, validate
 
@@ -175,8 +176,22 @@ def run(raw: Path, **limits: float) -> Outputs:
     params = parameters(validate=limits)
     manifest = root / "manifest.csv"
     ingest.run(params, code="code", raw=raw, scans=root / "scans", manifest=manifest)
-    validate.run(params, manifest=manifest, quarantine=root / "quarantine.csv", docs=root / "docs")
+    validate.run(
+        params,
+        manifest=manifest,
+        recalled=recalled(root),
+        quarantine=root / "quarantine.csv",
+        docs=root / "docs",
+    )
     return Outputs(root)
+
+
+def recalled(root: Path, *patients: str) -> Path:
+    """Write the list of withdrawn patients."""
+    rows = [{"patient": patient, "when": "", "who": "Ada", "why": ""} for patient in patients]
+    path = root / "recalled.csv"
+    csv_files.write_table(path, pd.DataFrame(rows, columns=recall.COLUMNS))
+    return path
 
 
 def write_good(raw: Path, patients: list[str], *, tumour_pixels: int = 5) -> None:
@@ -319,6 +334,7 @@ def test_two_runs_give_the_same_quarantine_and_pages(all_kinds, tmp_path):
     validate.run(
         parameters(validate={"max_quarantined": 1.0}),
         manifest=all_kinds.root / "manifest.csv",
+        recalled=recalled(again.root),
         quarantine=again.root / "quarantine.csv",
         docs=again.root / "docs",
     )
@@ -335,3 +351,20 @@ def test_the_printed_lines_count_patients_and_name_every_finding(tmp_path, capsy
         "validate: 3 patients accepted, 1 in quarantine",
         f"validate: quarantine: {GOOD[0]}: unreadable (source/{GOOD[0]}/{GOOD[0]}_2.tif)",
     ]
+
+
+def test_a_recalled_patient_is_kept_out_and_no_fault_of_the_data_set(tmp_path):
+    write_good(tmp_path / "raw", GOOD)
+    outputs = run(tmp_path / "raw", min_patients=1, max_quarantined=0.2)
+    assert outputs.quarantine.empty
+    validate.run(
+        parameters(validate={"min_patients": 1, "max_quarantined": 0.0}),
+        manifest=tmp_path / "manifest.csv",
+        recalled=recalled(tmp_path, GOOD[0], "somebody else"),
+        quarantine=tmp_path / "quarantine.csv",
+        docs=tmp_path / "docs",
+    )
+    (finding,) = outputs.quarantine.to_dict("records")
+    assert (finding["patient"], finding["rule"], finding["file"]) == (
+        GOOD[0], "recalled", "recalled.csv",
+    )  # fmt: skip
