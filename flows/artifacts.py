@@ -24,9 +24,30 @@ def create(project: Project, decision: DecisionRecord) -> None:
         rows = cast(list[dict[str, Any]], quarantine.fillna("").to_dict("records"))
         create_table_artifact(key="quarantine", table=rows, description=QUARANTINE)
     create_markdown_artifact(key="decision", markdown=decision_markdown(decision))
+    if pairs := pair_rows(decision):
+        create_table_artifact(
+            key="comparison", table=pairs, description="Test Tversky by patient, largest fall first"
+        )
     create_link_artifact(
         key="report", link=project.path("index").resolve().as_uri(), link_text="the report"
     )
+
+
+def pair_rows(decision: DecisionRecord) -> list[dict[str, Any]]:
+    """Return rows for a table: the test patients by both models, largest fall first."""
+    patients = decision.comparison.patients if decision.comparison else ()
+    rows = [
+        {
+            "patient": score.patient,
+            "champion": score.champion,
+            "candidate": score.candidate,
+            "difference": round(score.difference, 4),
+            **score.groups,
+        }
+        for score in patients
+        if score.difference is not None
+    ]
+    return sorted(rows, key=lambda row: (row["difference"], row["patient"]))
 
 
 def score_rows(scores: dict[str, Any]) -> list[dict[str, Any]]:
@@ -57,7 +78,7 @@ def decision_markdown(decision: DecisionRecord) -> str:
             f"## {decision.headline}",
             "",
             *(
-                f"- {'passed' if reason.passed else '**failed**'}: {reason.sentence}"
+                f"- {reason.answer if reason.passed else f'**{reason.answer}**'}: {reason.sentence}"
                 for reason in decision.reasons
             ),
             "",

@@ -66,7 +66,7 @@ def _print(result: "GatePower") -> None:
         f"{result.replicates} patients, whose scores differ by {result.spread:.4f} (standard "
         f"deviation) between two trainings. gate.margin is {result.policy.margin}."
     )
-    printing._table(
+    printing.print_table(
         ("patients", "true fall", "promoted", "rejected", "inconclusive"),
         [
             (
@@ -77,7 +77,7 @@ def _print(result: "GatePower") -> None:
             for row in result.rows
         ],
     )
-    printing._table(
+    printing.print_table(
         ("patients", "candidates just beyond the margin", "at least one promoted"),
         [
             (str(row.patients), str(row.candidates), str(row.any_promoted))

@@ -11,6 +11,7 @@ from pathlib import Path
 from gliaflow import (
     cross_validation,
     doctor,
+    gate_power,
     inbox,
     lineage,
     predict,
@@ -25,7 +26,19 @@ from pipeline import telemetry
 from pipeline.adapters.storage import system_errors
 from pipeline.errors import GliaflowError
 
-COMMANDS = (use, run, registry, lineage, recall, predict, cross_validation, inbox, stack, doctor)
+COMMANDS = (
+    use,
+    run,
+    registry,
+    lineage,
+    recall,
+    predict,
+    cross_validation,
+    gate_power,
+    inbox,
+    stack,
+    doctor,
+)
 
 
 def main() -> None:

@@ -60,9 +60,9 @@ def print_registry(versions: "Sequence[Version]", decisions: "Sequence[DecisionR
                 str(score.patients) if score else "?",
             )
         )
-    _table(("version", "alias", "digest", "test Tversky (95 %)", "patients"), rows)
+    print_table(("version", "alias", "digest", "test Tversky (95 %)", "patients"), rows)
     columns = ("number", "when", "version", "action", "verdict", "champion", "who", "why")
-    _table(columns, map(_decision_row, decisions))
+    print_table(columns, map(_decision_row, decisions))
 
 
 def print_trace(trace: "Trace") -> None:
@@ -85,7 +85,7 @@ def print_folds(result: "CrossValidation") -> None:
         )
         for fold in result.folds.to_dict("records")
     ]
-    _table(("fold", "patients", "slices", "Dice", "Tversky", "seed Tversky", "epochs"), rows)
+    print_table(("fold", "patients", "slices", "Dice", "Tversky", "seed Tversky", "epochs"), rows)
     test = result.metrics["test"]
     for name, label in (("dice", "Dice"), ("tversky", "Tversky")):
         score = test[name]
@@ -106,12 +106,12 @@ def print_leakage(result: Mapping[str, Any]) -> None:
     for key in ("dice", "tversky", "seed_tversky"):
         means = (f"{result[unit][key]['mean']:.4f}" for unit in ("patient", "slice"))
         rows.append((key.replace("_", " "), *means, f"{result['flattered'][key]:+.4f}"))
-    _table(("measure", "by patient", "by slice", "leakage"), rows)
+    print_table(("measure", "by patient", "by slice", "leakage"), rows)
 
 
 def print_batches(rows: Iterable[Mapping[str, str]]) -> None:
     """Print a table of the batches in the inbox."""
-    _table(
+    print_table(
         ("batch", "state", "when", "note", "quarantined"),
         (
             (row["batch"], row["state"], row["when"][:16], row["note"], row["kept_out"])
@@ -135,7 +135,8 @@ def _decision_row(decision: "DecisionRecord") -> tuple[str, ...]:
     )
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows of text as a table."""
     from rich.console import Console
     from rich.table import Table
 

@@ -174,9 +174,11 @@ def _draw(axes: Any, result: GatePower, name: str) -> None:
             yerr=[100 * e.error for e in estimates], color=colour, marker="o", markersize=3,
             label=f"{size} patients",
         )  # fmt: skip
-    axes.axvline(result.policy.margin, color="#20262d", linestyle=":", linewidth=0.8)
+    axes.axvline(
+        result.policy.margin, color="#20262d", linestyle=":", linewidth=0.8, label="gate.margin"
+    )
     axes.set_title({"promote": "promoted", "reject": "rejected"}[name], fontsize=11)
-    axes.set_xlabel("true fall of the candidate's mean Tversky (dotted: gate.margin)")
+    axes.set_xlabel("true fall of the mean Tversky")
     axes.set_ylim(-3, 103)
     axes.spines[["top", "right"]].set_visible(False)
     if name == "promote":

@@ -12,6 +12,7 @@ from scipy.special import ndtr, stdtrit
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+DECIMALS = 9
 Answer = Literal["passed", "failed", "cannot tell"]
 
 
@@ -30,7 +31,8 @@ class PatientScore:
 
     @property
     def difference(self) -> float | None:
-        return None if self.champion is None else self.candidate - self.champion
+        """Candidate minus champion, rounded so that 0.77 - 0.80 is not below -0.03."""
+        return None if self.champion is None else round(self.candidate - self.champion, DECIMALS)
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,13 @@ def paired_difference(
     count = len(values)
     mean = float(values.mean())
     if count == 1:
-        return Difference(mean, None, None, 1)
+        return Difference(round(mean, DECIMALS), None, None, 1)
     indices = np.random.default_rng(seed).integers(0, count, size=(resamples, count))
     quantile = -float(stdtrit(count - 1, (1 - level) / 2)) * np.sqrt(count / (count - 1))
     tail = float(ndtr(-quantile))
     low, high = np.quantile(values[indices].mean(axis=1), [tail, 1 - tail])
-    return Difference(mean, float(low), float(high), count)
+    mean, low, high = (round(float(value), DECIMALS) for value in (mean, low, high))
+    return Difference(mean, low, high, count)
 
 
 def group_differences(
@@ -156,6 +159,8 @@ def _group(
     unequal = [difference for difference in differences if difference != 0]
     among = paired_difference(unequal, level=level, seed=seed, resamples=resamples)
     share = len(unequal) / len(differences)  # equal scores pull mean and interval towards 0
-    low, high = (None if end is None else end * share for end in (among.low, among.high))
-    shown = Difference(among.mean * share, low, high, len(differences))
+    low, high = (
+        None if end is None else round(end * share, DECIMALS) for end in (among.low, among.high)
+    )
+    shown = Difference(round(among.mean * share, DECIMALS), low, high, len(differences))
     return GroupDifference(grouping, group, shown, shown.mean < -margin and (high or 0) < 0)

@@ -124,8 +124,8 @@ def decide(evidence: Evidence, *, policy: Policy) -> Decision:
     reasons = [_score(test, policy), _interval(test, policy)]
     if evidence.has_champion:
         reasons += [
-            _not_worse(difference, evidence, policy),
-            _no_group_fell(groups, policy),
+            not_worse(difference, evidence, policy),
+            no_group_fell(groups, policy),
             _budget(evidence.looks, policy),
         ]
     reasons += [*evidence.checks, _enough_patients(test, evidence, policy)]
@@ -133,10 +133,11 @@ def decide(evidence: Evidence, *, policy: Policy) -> Decision:
         reasons.append(
             Reason("approval", "cannot tell", "A person approves every promotion (gate.approval).")
         )
-    return Decision(_verdict(reasons), tuple(reasons), test, difference, tuple(groups))
+    return Decision(verdict_of(reasons), tuple(reasons), test, difference, tuple(groups))
 
 
-def _verdict(reasons: Sequence[Reason]) -> Verdict:
+def verdict_of(reasons: Sequence[Reason]) -> Verdict:
+    """Return the verdict that follows from the outcomes of all rules."""
     answers = {reason.answer for reason in reasons}
     if "failed" in answers:
         return "reject"
@@ -186,7 +187,8 @@ def _interval(test: Interval, policy: Policy) -> Reason:
     )
 
 
-def _not_worse(difference: Difference | None, evidence: Evidence, policy: Policy) -> Reason:
+def not_worse(difference: Difference | None, evidence: Evidence, policy: Policy) -> Reason:
+    """Judge the mean difference to the champion."""
     rule, margin = "not worse", policy.margin
     left_out = len(evidence.scores) - len(evidence.paired)
     note = f" {left_out} patients the champion was trained on are left out." if left_out else ""
@@ -200,6 +202,9 @@ def _not_worse(difference: Difference | None, evidence: Evidence, policy: Policy
     )
     if difference.low is None or difference.high is None:
         return Reason(rule, "cannot tell", f"{start}; one patient has no interval.{note}")
+    if difference.patients < policy.min_patients:
+        few = f"fewer than {policy.min_patients} (gate.min_patients)"
+        return Reason(rule, "cannot tell", f"{start}; {few} are too few to compare.{note}")
     if difference.low >= -margin:
         return Reason(
             rule, "passed", f"{start}: not worse by more than {margin} (gate.margin).{note}"
@@ -214,7 +219,8 @@ def _not_worse(difference: Difference | None, evidence: Evidence, policy: Policy
     )
 
 
-def _no_group_fell(groups: Sequence[GroupDifference], policy: Policy) -> Reason:
+def no_group_fell(groups: Sequence[GroupDifference], policy: Policy) -> Reason:
+    """Judge the differences of groups."""
     fell = [group for group in groups if group.fell]
     if fell:
         listed = ", ".join(f"{g.grouping} {g.group} by {g.difference}" for g in fell)

@@ -176,8 +176,8 @@ def verdict(sample: Compared, *, delta: float, policy: Policy) -> Verdict:
         for shifted in [_shift(group.difference, delta)]
     ]
     difference = _shift(sample.difference, delta)
-    return gate._verdict(
-        [gate._not_worse(difference, _RELATIVE, policy), gate._no_group_fell(groups, policy)]
+    return gate.verdict_of(
+        [gate.not_worse(difference, _RELATIVE, policy), gate.no_group_fell(groups, policy)]
     )
 
 

@@ -165,3 +165,13 @@ def test_the_level_is_corrected_for_the_number_of_groups():
 def test_without_groups_nothing_is_judged():
     assert compare(patients([-0.25] * 4)) == []
     assert compare([]) == []
+
+
+@pytest.mark.parametrize("champion", [0.8, 0.55, 0.93, 0.31])
+def test_a_fall_of_exactly_a_decimal_margin_is_within_it(champion):
+    fell = [
+        PatientScore(f"P{i}", round(champion - 0.1, 2), champion, {"s": "CS"}) for i in range(5)
+    ]
+    (group,) = group_differences(fell, min_patients=2, margin=0.1, seed=1)
+    assert not group.fell
+    assert paired_difference([score.difference for score in fell], seed=1).low == -0.1

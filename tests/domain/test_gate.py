@@ -214,7 +214,8 @@ def test_a_check_that_cannot_tell_leaves_the_decision_to_a_person():
 def test_too_few_patients_alone_leave_the_decision_to_a_person():
     decision = judge(against(0.75, [0.75] * 4))
     assert decision.verdict == "inconclusive"
-    assert answers(decision, "cannot tell") == ["enough patients"]
+    assert answers(decision, "cannot tell") == ["not worse", "enough patients"]
+    assert "fewer than 5 (gate.min_patients) are too few" in sentence(decision, "not worse")
 
 
 def test_a_model_that_fails_on_too_few_patients_is_rejected():

@@ -1,9 +1,12 @@
 """Scores as rows of a table, and a decision as Markdown."""
 
+from dataclasses import replace
+
 from making import POLICY
 
-from flows.artifacts import decision_markdown, score_rows
-from pipeline.domain.decisions import Candidate, ChampionChange, DecisionRecord, Score
+from flows.artifacts import decision_markdown, pair_rows, score_rows
+from pipeline.domain.comparison import PatientScore
+from pipeline.domain.decisions import Candidate, ChampionChange, Comparison, DecisionRecord, Score
 from pipeline.domain.gate import Reason
 
 SCORES = {
@@ -52,3 +55,17 @@ def test_a_decision_has_its_headline_every_reason_version_and_digest():
         "",
         "Version 4, digest `0123456789ab`.",
     ]
+
+
+def test_patients_of_a_comparison_are_listed_with_the_largest_fall_first():
+    patients = (
+        PatientScore("P1", 0.9, 0.8, {"site": "CS"}),
+        PatientScore("P2", 0.5, 0.8, {"site": "DU"}),
+        PatientScore("P3", 0.5, None, {"site": "DU"}),
+    )
+    compared = replace(DECISION, comparison=Comparison(None, (), (), patients))
+    assert pair_rows(compared) == [
+        {"patient": "P2", "champion": 0.8, "candidate": 0.5, "difference": -0.3, "site": "DU"},
+        {"patient": "P1", "champion": 0.8, "candidate": 0.9, "difference": 0.1, "site": "CS"},
+    ]
+    assert pair_rows(DECISION) == []

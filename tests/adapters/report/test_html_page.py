@@ -306,3 +306,46 @@ def test_the_page_of_a_cross_validation_shows_its_folds():
     assert "2 17 620 0.810 0.820 0.830 30" in shown
     assert 'data-split="fold 2"' in html
     assert "Decision" not in shown and "Quarantine" not in shown and "Validation" not in shown
+
+
+# candidate and champion
+
+
+COMPARISON = {
+    "difference": {"mean": -0.1, "low": -0.3, "high": 0.1, "patients": 2},
+    "groups": [
+        {
+            "grouping": "site", "group": "CS", "fell": True,
+            "difference": {"mean": -0.3, "low": -0.4, "high": -0.2, "patients": 5},
+        }
+    ],
+    "left_out": [],
+    "patients": [
+        {"patient": "TCGA_A", "candidate": 0.9, "champion": 0.8, "groups": {"site": "DU"}},
+        {"patient": "TCGA_B", "candidate": 0.4, "champion": 0.7, "groups": {"site": "CS"}},
+        {"patient": "TCGA_C", "candidate": 0.4, "champion": None, "groups": {"site": "CS"}},
+    ],
+}  # fmt: skip
+
+
+def test_a_comparison_shows_every_common_patient_with_the_largest_fall_first():
+    html = with_decision(page(), DECISION | {"comparison": COMPARISON})
+    shown = words(html)
+    assert "TCGA_B 0.700 0.400 -0.300 site CS TCGA_A 0.800 0.900 +0.100 site DU" in shown
+    assert "site CS 5 -0.300 -0.400 to -0.200 fell" in shown
+    assert html.count("<circle") - page().count("<circle") == 4
+    assert "Candidate and champion" not in words(with_decision(page(), DECISION))
+
+
+def test_an_answer_that_cannot_tell_is_neither_passed_nor_failed():
+    unsure = {"rule": "not worse", "passed": False, "answer": "cannot tell", "sentence": "Hm."}
+    assert "Unsure Not worse. Hm." in words(with_decision(page(), DECISION | {"reasons": [unsure]}))
+
+
+def test_the_history_of_champions_names_who_and_why():
+    move = {
+        "when": "2026-05-12T10:00:00+00:00", "champion": {"before": 2, "after": 1},
+        "action": "rollback", "who": "Ada Roe", "why": "misses edges",
+    }  # fmt: skip
+    shown = words(with_decision(page(), DECISION, champions=[move]))
+    assert "2026-05-12T10:00:00+00:00 1 2 rollback Ada Roe misses edges" in shown

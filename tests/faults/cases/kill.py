@@ -82,7 +82,7 @@ def _scans(folder: Path) -> dict[str, bytes]:
 @fault(
     "kill",
     f"`gliaflow predict`, {MOMENTS} moments",
-    must_hold="a part never looks complete; into an empty folder: the same masks",
+    must_hold="a part never looks complete; into an empty folder: the same exact masks",
 )
 def kill_predictions(place: Workplace) -> str:
     """Kill predictions of both runtimes in turn; the fast one first converts the model."""
@@ -103,9 +103,19 @@ def kill_predictions(place: Workplace) -> str:
             shutil.rmtree(place.root / "out")
         shutil.rmtree(place.root / "out", ignore_errors=True)
         victim.again()
-        assert _scans(place.root / "out") == masks, "the masks differ"
+        _check_masks(_scans(place.root / "out"), masks, is_exact=not moment % 2)
         shutil.rmtree(place.root / "out")
     return f"{', '.join(victim.seen() for victim in victims)}; {refused} parts refused"
+
+
+def _check_masks(masks: dict[str, bytes], expected: dict[str, bytes], *, is_exact: bool) -> None:
+    """Check that the same masks were written, and that the exact ones are equal.
+
+    The fast runtime is the one that wins a race at its first use; its masks may differ.
+    """
+    assert masks.keys() == expected.keys(), sorted(masks.keys() ^ expected.keys())[:5]
+    different = [name for name, mask in masks.items() if mask != expected[name]]
+    assert not (is_exact and different), f"{len(different)} masks differ: {different[:3]}"
 
 
 @fault(
