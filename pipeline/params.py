@@ -29,6 +29,11 @@ SplitName = Literal["train", "validation", "test"]
 ENDPOINT = "S3 server other than Amazon's, `http://host:port`."
 
 
+# PyYAML also raises what Python does where a value does not fit its tag: a date 2001-13-99,
+# `!!int x`, `!!timestamp x`, `!!bool x`.
+YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError)
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -395,7 +400,7 @@ def load(path: Path) -> Params:
         raise GliaflowError(
             f"{path} does not exist; run gliaflow and dvc in the folder of the repository"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except YAML_ERRORS as error:
         raise GliaflowError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except RecursionError:
         raise GliaflowError(f"{path} is nested too deeply; expected sections of keys") from None

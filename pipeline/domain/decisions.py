@@ -38,8 +38,8 @@ class Score:
         Raises:
             KeyError, TypeError, ValueError: a field is missing or not a number.
         """
-        mean, low, high = (float(values[name]) for name in ("mean", "low", "high"))
-        return cls(mean, low, high, int(values["patients"]))
+        mean, low, high = (_number(float, values[name]) for name in ("mean", "low", "high"))
+        return cls(mean, low, high, _number(int, values["patients"]))
 
     @classmethod
     def of(cls, interval: Interval) -> "Score":
@@ -160,7 +160,7 @@ class DecisionRecord:
             verdict=values["verdict"],
             reasons=tuple(_read(Reason, reason) for reason in values["reasons"]),
             candidate=Candidate(
-                int(candidate["version"]),
+                _number(int, candidate["version"]),
                 candidate["digest"],
                 Score.from_json(candidate["tversky"]),
             ),
@@ -340,3 +340,18 @@ def _read(kind: type[_Part], values: Mapping[str, Any]) -> _Part:
         KeyError: the value of a field is missing.
     """
     return kind(**{field.name: values[field.name] for field in fields(kind)})
+
+
+_Number = TypeVar("_Number", int, float)
+
+
+def _number(kind: type[_Number], value: Any) -> _Number:
+    """Return a value as a number.
+
+    Raises:
+        TypeError, ValueError: it is none, or too large: JSON may hold Infinity and 400 digits.
+    """
+    try:
+        return kind(value)
+    except OverflowError as error:
+        raise ValueError(str(error)) from error

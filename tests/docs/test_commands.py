@@ -21,7 +21,15 @@ from teams import free_port, scan_files
 
 ROOT = checkouts.ROOT
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-REASONS = {"hours", "a GPU", "a login", "a container engine", "a container engine and a GPU"}
+REASONS = {
+    "hours",
+    "a GPU",
+    "a login",
+    "a container engine",
+    "a container engine and a GPU",
+    "several versions",
+    "two trainings of every fold",
+}
 BLOCK = re.compile(
     r"(?:^<!-- not run: needs (?P<needs>[^>]+) -->\n)?^```sh\n(?P<text>.*?)^```", re.M | re.S
 )

@@ -45,7 +45,7 @@ def test_the_interfaces_of_domain_network_and_app_are_documented(site):
     for package, name in (
         ("domain", "pipeline.domain.gate.decide"),
         ("network", "pipeline.network.losses"),
-        ("app", "pipeline.app.publish.Publisher"),
+        ("app", "pipeline.app.promotion.Publisher"),
     ):
         assert f'id="{name}' in (site / f"api/{package}.html").read_text(encoding="utf-8")
 

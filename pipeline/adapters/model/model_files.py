@@ -44,9 +44,14 @@ def load_model(path: Path) -> "keras.Model":
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras builds layers from the file's values: any may not fit
         raise GliaflowError(
-            f"{path} does not load as a model ({' '.join(str(error).split())[:200]}); "
-            "run `dvc repro train`"
+            f"{path} does not load as a model ({_one_line(error)}); run `dvc repro train`"
         ) from error
+
+
+def _one_line(error: Exception) -> str:
+    """Return an error's text as it can be printed: it may quote the file's control characters."""
+    text = " ".join(str(error).split())[:200]
+    return text if text.isprintable() else ascii(text)
 
 
 def _make_reproducible(dated: Path, target: Path) -> None:
