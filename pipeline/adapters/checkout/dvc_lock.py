@@ -88,6 +88,16 @@ def bytes_needed(root: Path, stage: str) -> int:
     return int(MIN_FREE + total + CHECKPOINTS_PER_MODEL * models)
 
 
+def is_incomplete(path: Path, entry: Mapping[str, Any]) -> bool:
+    """Return whether an output is missing, or a folder with fewer files than its record."""
+    if not path.exists():
+        return True
+    recorded = entry.get("nfiles")
+    if not path.is_dir() or not isinstance(recorded, int):
+        return False
+    return sum(file.is_file() for file in path.rglob("*")) < recorded
+
+
 def _relative(path: Path, root: Path) -> str:
     try:
         return path.resolve().relative_to(root.resolve()).as_posix()

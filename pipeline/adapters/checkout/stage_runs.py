@@ -66,13 +66,13 @@ def repro_stage(root: Path, stage: str, *, say: Callable[[str], None]) -> None:
 
 
 def _restore_outputs(root: Path, stage: str, say: Callable[[str], None]) -> None:
-    """Link back the outputs that a stage wrote at its last run, where they are missing."""
+    """Link back the outputs that a stage wrote at its last run, where they are missing or cut off."""
     outs = dvc_lock.read(root).get(stage, {}).get("outs", ())
-    missing = [out["path"] for out in outs if not (root / out["path"]).exists()]
+    missing = [out["path"] for out in outs if dvc_lock.is_incomplete(root / out["path"], out)]
     if not missing:
         return
     try:
-        commands.dvc(root, "checkout", *missing)
+        commands.dvc(root, "checkout", "--force", *missing)
     except GliaflowError as error:
         say(f"{stage}: the outputs of the last run could not be restored: {error}")
     else:

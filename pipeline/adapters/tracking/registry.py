@@ -287,6 +287,8 @@ class Registry:
             with self._as_gliaflow_errors():
                 return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
         except OSError as error:
+            if error.errno in system_errors.FULL:
+                raise
             raise GliaflowError(
                 f"the {what} of version {version.version} are missing ({error}); restore them from "
                 "a backup, or promote another version"

@@ -118,3 +118,13 @@ def test_room_is_what_the_last_run_wrote_and_checkpoints_of_its_model(root):
     write_lock(root, {"validate": {"outs": [{"path": "model.keras", "size": 1000}]}})
     expected = dvc_lock.MIN_FREE + 1000 * (1 + dvc_lock.CHECKPOINTS_PER_MODEL)
     assert dvc_lock.bytes_needed(root, "validate") == expected
+
+
+def test_a_missing_file_and_a_folder_with_fewer_files_are_incomplete(tmp_path):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    (folder / "one").touch()
+    assert dvc_lock.is_incomplete(tmp_path / "missing", {})
+    assert dvc_lock.is_incomplete(folder, {"nfiles": 2})
+    assert not dvc_lock.is_incomplete(folder, {"nfiles": 1})
+    assert not dvc_lock.is_incomplete(folder / "one", {"md5": "other"})
