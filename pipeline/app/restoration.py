@@ -39,6 +39,7 @@ def restore(project: Project, registry: Registry, version: Version) -> str:
         for name, path in found.items():
             shutil.copyfile(path, project.root / name)
         _check_out(project)
+        _copy_scores(project, registry, version)
         _compare(find_project(project.root), version)
     except BaseException:
         for name, content in before.items():
@@ -90,6 +91,13 @@ def _check_out(project: Project) -> None:
     has_remote = commands.dvc(project.root, "config", "core.remote", check=False)
     command = ("pull", "--quiet", "--force") if has_remote else ("checkout", "--quiet", "--force")
     commands.dvc(project.root, *command)
+
+
+def _copy_scores(project: Project, registry: Registry, version: Version) -> None:
+    """Copy metrics.json, which is in git and MLflow but not in DVC's cache."""
+    target = project.path("scores")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(registry.artifact(version, target.name), target)
 
 
 def _compare(project: Project, version: Version) -> None:
