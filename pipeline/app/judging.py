@@ -47,6 +47,11 @@ class TestPatients:
     def names(self) -> list[str]:
         return sorted(self.rows.patient.unique())
 
+    @property
+    def positions(self) -> dict[str, np.ndarray]:
+        """Patient to the positions of its test slices in its arrays."""
+        return dict(stage_tables.slice_positions(self.rows))
+
 
 @dataclass(frozen=True)
 class ScoredModel:
@@ -74,7 +79,7 @@ def test_patients(project: Project) -> TestPatients:
             f"{project.path('splits')} has no test patients; expected some: use more scans, or a "
             "larger split.test"
         )
-    table = csv_files.read_table(project.path("patients"))
+    table = stage_tables.read_patients(project.path("patients"))
     table = table[table.split == "test"].set_index("patient")
     columns = {name: column for name, column in GROUPINGS.items() if column in table.columns}
     groups = {

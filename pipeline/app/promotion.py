@@ -18,7 +18,7 @@ from pipeline.adapters.storage import files, json_files
 from pipeline.adapters.tracking import registry as tracking
 from pipeline.adapters.tracking.registry import Registry
 from pipeline.adapters.tracking.versions import Version
-from pipeline.app import judging, leakage, publish
+from pipeline.app import judging, leakage, publish, side_by_side
 from pipeline.app.open_registry import open_registry
 from pipeline.domain import decisions as records
 from pipeline.domain import gate
@@ -212,13 +212,23 @@ class Publisher:
         if action == "judge":
             word = records.standing_word(decided, version.digest)
             checks += judging.check_standing_word(word)
+        scored_champion = self._scored_champion(other, test)
         scores = judging.patient_scores(
             test,
             scored,
-            self._scored_champion(other, test),
+            scored_champion,
             seen_by_candidate=judging.seen_patients(registry, version),
             seen_by_champion=judging.seen_patients(registry, other) if other else (),
         )
+        if other is not None and scored_champion is not None:
+            side_by_side.keep(
+                project,
+                scores,
+                test.positions,
+                candidate=scored.masks,
+                champion=scored_champion.masks,
+                key=side_by_side.key_of(version.version, other.version, test.digest),
+            )
         looks = records.looks(decided, test.digest, version.digest)
         evidence = judging.evidence(
             project, scores, test, has_champion=other is not None, checks=checks, looks=looks
@@ -417,6 +427,7 @@ def show(
             decision.to_json(),
             leakage=leakage.stored_result(project),
             champions=[moved.to_json() for moved in decided if moved.moves_champion],
+            pictures=side_by_side.stored(project, decision),
         )
         files.write_text(project.path("index"), text)
 

@@ -11,7 +11,7 @@ from pipeline.adapters.checkout.project import Project
 from pipeline.adapters.model import checkpoints, model_files
 from pipeline.adapters.process import native_logs
 from pipeline.adapters.report import run_settings
-from pipeline.adapters.storage import csv_files, json_files, stage_tables
+from pipeline.adapters.storage import json_files, stage_tables
 from pipeline.adapters.tracking.registration import VersionContents
 from pipeline.adapters.tracking.registry import Registry
 from pipeline.adapters.tracking.versions import TVERSKY_TAG, Version
@@ -53,7 +53,7 @@ def contents(project: Project, made_of: Lineage) -> VersionContents:
         ),
         params=_flat(project.params.model_dump(mode="json", by_alias=True, exclude=SECRET)),
         metrics=_numbers(scores),
-        history=csv_files.read_table(project.path("history")),
+        history=stage_tables.read_history(project.path("history")),
         manifest=manifest,
         artifacts=(
             project.root / "params.yaml",
@@ -100,10 +100,14 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _commit(project: Project) -> str:
-    """Return the commit of the work tree, with `+changes` if it is dirty; empty outside git."""
+    """Return the commit of the work tree; empty outside git.
+
+    With `+changes` if its code is not that of the work tree. Other changes do not count: data and
+    parameters are registered themselves.
+    """
     try:
         head = commands.git(project.root, "rev-parse", "HEAD")
-        changes = commands.git(project.root, "status", "--porcelain")
+        same = provenance.code_at(project.root, head) == provenance.code_of(project)
     except GliaflowError:
         return ""
-    return head + ("+changes" if changes else "")
+    return head if same else f"{head}+changes"

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from pipeline.adapters.checkout import commands, stage_runs
+from pipeline.adapters.checkout import commands, provenance, stage_runs
 from pipeline.adapters.checkout.project import Project, find_project
 from pipeline.adapters.storage import files
 from pipeline.adapters.tracking.registry import Registry
@@ -72,7 +72,7 @@ def _refuse_changes(project: Project) -> None:
 
 
 def _refuse_other_code(project: Project, version: Version) -> None:
-    if verification.code_of_work_tree(project) == version.tags.get("gliaflow.code"):
+    if provenance.code_of(project) == version.tags.get("gliaflow.code"):
         return
     commit = version.tags.get(verification.COMMIT_TAG, "")
     if not commit or commit.endswith(verification.DIRTY):

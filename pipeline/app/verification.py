@@ -11,12 +11,11 @@ import pandas as pd
 import yaml
 
 from pipeline import params
-from pipeline.adapters.checkout import commands, project, provenance
+from pipeline.adapters.checkout import commands, provenance
 from pipeline.adapters.checkout.project import Project
-from pipeline.adapters.storage import csv_files, files
+from pipeline.adapters.storage import files, stage_tables
 from pipeline.adapters.tracking.registry import Registry
 from pipeline.adapters.tracking.versions import Version
-from pipeline.domain import lineage
 from pipeline.errors import GliaflowError
 
 State = Literal["same", "different", "missing"]
@@ -82,39 +81,26 @@ def _artifact(
 def _code(checkout: Project, version: Version) -> Part:
     """Compare the code of the version's commit, or of the work tree, with its digest."""
     expected = version.tags.get("gliaflow.code")
-    if code_of_work_tree(checkout) == expected:
+    if provenance.code_of(checkout) == expected:
         return Part("code", "same", "modules of the work tree")
     commit = version.tags.get(COMMIT_TAG, "")
     if not commit:
         return Part("code", "different", "the work tree's is other, and no commit was recorded")
     try:
-        digest = _code_at(checkout.root, commit.removesuffix(DIRTY))
+        digest = provenance.code_at(checkout.root, commit.removesuffix(DIRTY))
     except GliaflowError as error:
         return Part("code", "missing", f"commit {commit} is not here: {error}")
     detail = f"modules at commit {commit[:12]}"
     if digest == expected:
         return Part("code", "same", detail)
-    note = ", which had uncommitted changes" if commit.endswith(DIRTY) else ""
+    note = ", and the code had uncommitted changes" if commit.endswith(DIRTY) else ""
     return Part("code", "different", detail + note)
-
-
-def code_of_work_tree(checkout: Project) -> str:
-    return checkout.code_digest(*provenance.STAGES)
-
-
-def _code_at(root: Path, commit: str) -> str:
-    """Return the digest of the stages' modules at a commit."""
-    stages = yaml.safe_load(commands.git(root, "show", f"{commit}:dvc.yaml"))["stages"]
-    listed = project.code_files(stages, *provenance.STAGES)
-    return lineage.digest_of_files(
-        {path: commands.git_bytes(root, "show", f"{commit}:{path}") for path in listed}
-    )
 
 
 def _scans(checkout: Project, registry: Registry, version: Version) -> Part:
     """Hash every slice and mask that the version's manifest lists, here or in DVC's cache."""
     try:
-        manifest = csv_files.read_table(registry.artifact(version, "manifest.csv"))
+        manifest = stage_tables.read_manifest(registry.artifact(version, "manifest.csv"))
         cached = _cached_scans(checkout, registry.artifact(version, "dvc.lock"))
     except GliaflowError as error:
         return Part("scans", "missing", str(error))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.adapters.report import curve_plots, html_page, run_settings, selection
-from pipeline.adapters.storage import csv_files, files, json_files, stage_tables
+from pipeline.adapters.storage import files, json_files, stage_tables
 from pipeline.domain import summaries
 from pipeline.params import Params
 
@@ -37,13 +37,13 @@ def run(
         index: the page again; publishing puts the decision on this one.
     """
     rows = stage_tables.join_splits(stage_tables.accepted_slices(manifest, quarantine), splits)
-    curves: pd.DataFrame = csv_files.read_table(history)
-    table = csv_files.read_table(patients)
+    curves: pd.DataFrame = stage_tables.read_history(history)
+    table = stage_tables.read_patients(patients)
     text = html_page.render(
         metrics=json_files.read_json(scores),
         patients=table,
         history=curves,
-        quarantine=csv_files.read_table(quarantine),
+        quarantine=stage_tables.read_quarantine(quarantine),
         figures=selection.select_patients(params, table, rows, scans=scans, predicted=predicted),
         counts=summaries.count_by_split(rows),
         settings=run_settings.describe(params),

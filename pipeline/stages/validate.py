@@ -26,7 +26,7 @@ def run(params: Params, *, manifest: Path, recalled: Path, quarantine: Path, doc
             quarantine.
     """
     section = params.validate_
-    table = csv_files.read_table(manifest)
+    table = stage_tables.read_manifest(manifest)
     suites = expectations.Suites(docs)
     findings = expectations.check_rows(
         table, height_px=section.height_px, width_px=section.width_px, suites=suites

@@ -133,6 +133,20 @@ def test_a_worse_model_is_rejected_with_its_difference_though_it_passes_the_bar(
     assert registry.champion().version == 1
 
 
+def test_the_report_pictures_the_patients_that_fell_most_with_both_masks(
+    publisher, registry, project
+):
+    run(publisher)
+    train(project, is_tumour=False)
+    run(publisher)
+    page = project.path("index").read_text()
+    worst = sorted(finished_run.TEST_PATIENTS)[:3]  # those with most tumour fell most
+    assert [f"{patient}, slice" in page for patient in finished_run.TEST_PATIENTS] == [
+        patient in worst for patient in finished_run.TEST_PATIENTS
+    ]
+    assert page.count("<span>Champion</span>") == page.count("<span>Candidate</span>") == 3
+
+
 def test_an_equal_model_is_promoted(publisher, registry, project):
     run(publisher)
     train(project)

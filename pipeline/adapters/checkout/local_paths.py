@@ -34,9 +34,9 @@ class LocalPaths:
         return self.folder / "registry.lock"
 
     @property
-    def decision_lock(self) -> Path:
-        """Held while a decision moves the champion and is recorded."""
-        return self.folder / "decision.lock"
+    def comparison(self) -> Path:
+        """Pictures of the last comparison of a candidate with the champion."""
+        return self.folder / "comparison.json"
 
     @property
     def login(self) -> Path:

@@ -1,6 +1,11 @@
 """Lineage of the model in the work tree, from the files of a finished run."""
 
-from pipeline.adapters.checkout.project import Project
+from pathlib import Path
+
+import yaml
+
+from pipeline.adapters.checkout import commands
+from pipeline.adapters.checkout.project import Project, code_files
 from pipeline.adapters.storage import files
 from pipeline.domain import lineage
 from pipeline.domain.lineage import Lineage
@@ -19,11 +24,31 @@ def project_lineage(project: Project) -> Lineage:
         GliaflowError: a stage has not run.
     """
     return Lineage(
-        code=project.code_digest(*STAGES),
+        code=code_of(project),
         data=files.sha256(project.path("manifest")),
         split=files.sha256(project.path("splits")),
         params=params_digest(project.params),
         weights=files.sha256(project.path("model")),
+    )
+
+
+def code_of(project: Project) -> str:
+    """Return the digest of the modules that shape a model, as they are in the work tree."""
+    return project.code_digest(*STAGES)
+
+
+def code_at(root: Path, commit: str) -> str:
+    """Return the digest of these modules at a commit.
+
+    Raises:
+        GliaflowError: the commit is unknown.
+    """
+    stages = yaml.safe_load(commands.git(root, "show", f"{commit}:dvc.yaml"))["stages"]
+    return lineage.digest_of_files(
+        {
+            path: commands.git_bytes(root, "show", f"{commit}:{path}")
+            for path in code_files(stages, *STAGES)
+        }
     )
 
 

@@ -104,6 +104,7 @@ def with_decision(
     decision: Mapping[str, Any],
     leakage: Mapping[str, Any] | None = None,
     champions: Sequence[Mapping[str, Any]] = (),
+    pictures: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Return the page with a decision in its slot, in place of an earlier one.
 
@@ -111,6 +112,8 @@ def with_decision(
         decision: as in decision.json.
         leakage: as in leakage.json; None: not measured with these training parameters.
         champions: decisions that moved the champion, newest first.
+        pictures: slices of the patients that fell most, as data URIs: flair, truth, champion,
+            candidate; with patient, slice and both scores.
 
     Raises:
         GliaflowError: the page has no slot.
@@ -131,6 +134,7 @@ def with_decision(
         "pairs": pairs,
         "paired_plot": Markup(paired_plot.paired_svg(pairs)),
         "champions": champions,
+        "pictures": pictures,
     }
     section = template.blocks["decision"](template.new_context(context))
     return before + start + "".join(section) + end + after

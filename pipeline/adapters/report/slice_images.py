@@ -44,6 +44,17 @@ def render_slice(figure: SliceFigure) -> dict[str, Any]:
     }
 
 
+def render_masks(image: np.ndarray, **masks: np.ndarray) -> dict[str, str]:
+    """Return a slice and masks of it as data URIs, by name; the slice is `flair`.
+
+    Args:
+        image: (H, W, 3) uint8, pre, FLAIR, post, at the brightness to show.
+        masks: (H, W) bool.
+    """
+    layers = {name: _data_uri(_spotlight(mask), "png") for name, mask in masks.items()}
+    return {"flair": _data_uri(image[..., FLAIR], "webp"), **layers}
+
+
 def _spotlight(mask: np.ndarray) -> np.ndarray:
     """Return a layer (H, W, 4) that darkens all but the mask, with a white outline around it."""
     import cv2
