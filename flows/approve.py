@@ -19,7 +19,7 @@ from pipeline.adapters.checkout.project import Project, find_project
 from pipeline.app.promotion import open_publisher
 from pipeline.domain.decisions import DecisionRecord
 
-APPROVE = "approve/lgg"
+APPROVE = "approve/champion"
 
 
 class Approval(RunInput):

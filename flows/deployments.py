@@ -91,7 +91,7 @@ def apply(root: Path) -> None:
         **DEPLOYMENT,
     )
     _from_checkout(approve, root, "flows/approve.py:approve").deploy(
-        name="lgg",
+        name="champion",
         description="Wait for a person to decide on a version that the gate could not.",
         parameters=parameters,
         **DEPLOYMENT,

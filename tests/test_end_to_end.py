@@ -239,6 +239,7 @@ def test_mlflow_serves_the_same_masks_by_http_and_refuses_other_input(built, pre
         assert "expected a scan (slices, 64, 64, 3)" in answer["message"]
     finally:
         processes.end_group(server.pid, grace_seconds=10)
+        server.wait(timeout=10)
 
 
 def post(url: str, body: dict) -> tuple[int, dict]:

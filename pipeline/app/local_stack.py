@@ -286,7 +286,7 @@ class LocalStack:
             raise GliaflowError(
                 f"the deployments could not be applied: {''.join(last).removeprefix('gliaflow: ')}"
             )
-        self._say("deployments: applied retrain/lgg and watch/inbox")
+        self._say("deployments: applied retrain/lgg, approve/champion and watch/inbox")
 
     def _running(self) -> dict[str, str]:
         """Map the name of each part that runs to its process identity.

@@ -14,12 +14,16 @@ FILLER = "filler"
 BLOCKS = (2**20, 2**12)  # bytes, whole pages; the larger first
 
 
+class NotAllowedError(Exception):
+    """This account may not do what a fault needs: the fault is skipped."""
+
+
 @contextmanager
 def small_disk(mib: int) -> Iterator[Path]:
     """Mount a tmpfs of this size in a new folder.
 
     Raises:
-        PermissionError: this account may not mount.
+        NotAllowedError: this account may not mount.
     """
     folder = Path(tempfile.mkdtemp(prefix="gliaflow-disk-"))
     try:
@@ -34,11 +38,11 @@ def mounted(folder: Path, mib: int) -> Iterator[None]:
     """Mount a tmpfs of this size over a folder, whose content is hidden until the block ends.
 
     Raises:
-        PermissionError: this account may not mount.
+        NotAllowedError: this account may not mount.
     """
     command = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(folder)]
     if subprocess.run(command, capture_output=True).returncode:
-        raise PermissionError("this account may not mount a small disk")
+        raise NotAllowedError("this account may not mount a small disk")
     try:
         yield
     finally:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from faults.disks import NotAllowedError
 from faults.workplace import Workplace
 
 Part = Literal["disk", "kill", "input", "table", "server", "stack", "clock"]
@@ -62,7 +63,7 @@ def run(item: Fault, place: Workplace) -> Result:
     outcome: Outcome = "holds"
     try:
         seen = item.run(place)
-    except PermissionError as error:
+    except NotAllowedError as error:
         outcome, seen = "skipped", str(error)
     except Exception as error:
         outcome, seen = "fails", " ".join(f"{type(error).__name__}: {error}".split())

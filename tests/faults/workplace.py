@@ -54,7 +54,7 @@ class Workplace:
         """Move the checkout to a disk of its own for the duration of the block; yield the disk.
 
         Raises:
-            PermissionError: this account may not mount.
+            disks.NotAllowedError: this account may not mount.
         """
         with disks.mounted(self.root, mib):
             self.refill()

@@ -50,10 +50,10 @@ def kill_checks(place: Workplace) -> str:
 
 
 def _drop(place: Workplace, batch: str) -> None:
-    """Put a complete batch of three patients into the inbox, unlike every other batch."""
+    """Put a complete batch of 40 patients into the inbox, unlike every other batch."""
     number = len(list((place.root / "inbox").glob("*")))
-    for letter in "ABC":
-        patient = f"NEW_{letter}X_{number:04}"
+    for place_in_batch in range(40):
+        patient = f"NEW_AX_{number:02}{place_in_batch:02}"
         folder = place.root / "inbox" / batch / patient
         folder.mkdir(parents=True)
         for name, content in teams.scan_files(patient).items():
