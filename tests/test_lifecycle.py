@@ -108,6 +108,13 @@ def test_a_version_of_other_code_is_not_restored(built, tmp_path):
     assert "was built with other code; check it out first: `git checkout " in refused
 
 
+def test_a_version_is_rebuilt_from_scratch_and_is_identical(built):
+    done = json.loads(call(built, "gliaflow", "reproduce", "1", "--json"))
+    assert done["verdict"] == "identical"
+    assert done["difference"]["mean"] == 0
+    assert set(done["parts"]) == {"code", "data", "split", "params", "weights"}
+
+
 def test_a_rollback_and_a_recall_leave_a_champion_without_the_patient(built):
     call(built, "gliaflow", "rollback", "--by", "Ada", "--reason", "misses edges")
     assert registry(built)["champion"] == 1
