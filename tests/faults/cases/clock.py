@@ -17,5 +17,5 @@ def clock_set_back(place: Workplace) -> str:
     done = place.call("gliaflow", "promote", "1", "--override", "agreed", "--by", "Ada Roe")
     assert done.returncode == 0, done.stderr
     newest = place.registry()["decisions"][0]
-    assert newest["override"] == "agreed", newest
+    assert newest["why"] == "agreed", newest
     return "the later decision is the newest, under an earlier time"
