@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.adapters.checkout import commands, dvc_lock
+from pipeline.adapters.checkout import commands, dvc_lock, project
 from pipeline.adapters.process import processes
 from pipeline.adapters.storage import system_errors
 from pipeline.errors import GliaflowError
@@ -58,11 +58,41 @@ def repro_stage(root: Path, stage: str, *, say: Callable[[str], None]) -> None:
             the last run are linked back from its cache.
     """
     system_errors.check_free(root, dvc_lock.bytes_needed(root, stage), what=stage)
+    with _uncached_kept(root, stage):
+        try:
+            _run([*commands.DVC, "repro", "--single-item", stage], root, stage, say)
+        except GliaflowError:
+            _restore_outputs(root, stage, say)
+            raise
+
+
+@contextmanager
+def _uncached_kept(root: Path, stage: str) -> Iterator[None]:
+    """Keep the outputs that DVC does not cache; put them back if the block fails.
+
+    They are kept under a second name, as hard links: that takes no room on a full disk.
+    """
+    entry = project.read_stages(root)[stage]
+    paths = [
+        root / path
+        for out in (*entry.get("outs", ()), *entry.get("metrics", ()))
+        if isinstance(out, Mapping)
+        for path, options in out.items()
+        if options.get("cache") is False and (root / path).is_file()
+    ]
+    kept = {path: path.with_name(f".{path.name}.before") for path in paths}
+    for path, second in kept.items():
+        second.unlink(missing_ok=True)
+        second.hardlink_to(path)
     try:
-        _run([*commands.DVC, "repro", "--single-item", stage], root, stage, say)
-    except GliaflowError:
-        _restore_outputs(root, stage, say)
+        yield
+    except BaseException:
+        for path, second in kept.items():
+            second.replace(path)
         raise
+    finally:
+        for second in kept.values():
+            second.unlink(missing_ok=True)
 
 
 def _restore_outputs(root: Path, stage: str, say: Callable[[str], None]) -> None:

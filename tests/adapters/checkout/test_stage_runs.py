@@ -27,6 +27,12 @@ stages:
   fail:
     cmd: "echo reading; echo 'gliaflow: input.txt is empty; fill it' >&2; exit 1"
     deps: [input.txt]
+  score:
+    cmd: "test ! -e broken && cp input.txt score.json"
+    deps: [input.txt]
+    metrics:
+      - score.json:
+          cache: false
   wait:
     cmd: "sh -c 'echo $$ > child; echo waiting; sleep 300'"
     deps: [input.txt]
@@ -116,6 +122,20 @@ def test_the_error_message_of_a_failed_stage_is_passed_on_alone(root):
     with pytest.raises(GliaflowError, match=r"^input.txt is empty; fill it$"):
         stage_runs.repro_stage(root, "fail", say=lines.append)
     assert "reading" in lines
+
+
+def test_an_output_that_is_not_cached_survives_a_failed_stage(root):
+    stage_runs.repro_stage(root, "score", say=lambda _: None)
+    assert (root / "score.json").read_text() == "a line\n"
+    (root / "broken").touch()
+    (root / "input.txt").write_text("another line\n")
+    with pytest.raises(GliaflowError):
+        stage_runs.repro_stage(root, "score", say=lambda _: None)
+    assert (root / "score.json").read_text() == "a line\n"
+    (root / "broken").unlink()
+    stage_runs.repro_stage(root, "score", say=lambda _: None)
+    assert (root / "score.json").read_text() == "another line\n"
+    assert list(root.glob(".score*")) == []
 
 
 def test_an_interrupted_run_ends_dvc_and_the_stage(root):
