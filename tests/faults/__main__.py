@@ -42,7 +42,7 @@ def main() -> int:
     if not faults:
         parser.error("no fault has this name or part")
     results = []
-    start = time.monotonic()
+    start, commit = time.monotonic(), _commit()
     with tempfile.TemporaryDirectory(prefix="gliaflow-faults-") as folder:
         print("a first run, to break later ...", flush=True)
         place = Workplace(Path(folder))
@@ -54,24 +54,30 @@ def main() -> int:
                 flush=True,
             )
             if chosen.write:  # each time: a run that is cut off leaves what it has seen
-                _write(results, planned=len(faults), seconds=time.monotonic() - start)
+                _write(
+                    results, planned=len(faults), commit=commit, seconds=time.monotonic() - start
+                )
     failed = sum(result.outcome == "fails" for result in results)
     print(f"{len(results)} faults, {failed} do not hold")
     return 1 if failed else 0
 
 
-def _write(results: list[Result], *, planned: int, seconds: float) -> None:
-    """Replace the table in docs/reliability.md.
-
-    Args:
-        planned: number of faults that were chosen. seconds: of all faults together, with the run that they start from.
-    """
-    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(START)
-    _, _, after = rest.partition(END)
-    commit = subprocess.run(
+def _commit() -> str:
+    """Return the commit whose code is run."""
+    return subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
         cwd=checkouts.ROOT, capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
+
+
+def _write(results: list[Result], *, planned: int, commit: str, seconds: float) -> None:
+    """Replace the table in docs/reliability.md.
+
+    Args:
+        planned: number of faults that were chosen. commit: whose code was run. seconds: of all faults together, with the run that they start from.
+    """
+    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(START)
+    _, _, after = rest.partition(END)
     lines = [
         f"Measured on {date.today().isoformat()} at commit {commit}, on {os.cpu_count()} processor "
         f"cores: {len(results)} of {planned} chosen faults in {seconds / 60:.0f} minutes; there are "
