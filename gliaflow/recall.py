@@ -35,7 +35,7 @@ def recall(
     registry = open_registry(project)
     if patient is None:
         faults = use_case.faults(project, registry)
-        typer.echo("\n".join(faults) or "The champion holds no recalled patient.")
+        typer.echo("\n".join(faults) or "No champion holds a recalled patient.")
         raise typer.Exit(1 if faults else 0)
     if show:
         printing.print_trace(use_case.trace(project, registry, patient))

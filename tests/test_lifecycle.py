@@ -131,4 +131,4 @@ def test_a_rollback_and_a_recall_leave_a_champion_without_the_patient(built):
     assert newest["version"] == 3 and newest["withdrawn"] is None
     assert all(version["withdrawn"] for version in report["versions"][1:])
     call(built, "gliaflow", "promote", "3", "--override", "without the patient", "--by", "Ada")
-    assert "holds no recalled patient" in call(built, "gliaflow", "recall", "--check")
+    assert "No champion holds a recalled patient" in call(built, "gliaflow", "recall", "--check")

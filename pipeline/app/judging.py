@@ -262,16 +262,16 @@ def check_not_withdrawn(version: Version) -> list[Reason]:
     return [Reason("not withdrawn", "failed", sentence)]
 
 
-def check_standing_word(word: DecisionRecord | None) -> list[Reason]:
+def check_standing_decision(decision: DecisionRecord | None) -> list[Reason]:
     """Return a failed reason if a person's last decision stands against the candidate."""
-    if word is None:
+    if decision is None:
         return []
     return [
         Reason(
             "a person's decision",
             "failed",
-            f"{word.who} put version {word.candidate.version} into use on {word.when[:10]} "
-            f"({word.action}) after this model was judged; that stands until another model is "
+            f"{decision.who} put version {decision.candidate.version} into use on "
+            f"{decision.when[:10]} ({decision.action}) after this model was judged; that stands until another model is "
             "trained.",
         )
     ]

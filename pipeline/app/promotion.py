@@ -1,7 +1,8 @@
 """Decide on versions and move the champion: by the gate, by a person, and back.
 
 The gate's evidence is collected first, which may take minutes. Then the decision is recorded and
-carried out in a turn of its own, and only if the champion is still the one that was compared.
+carried out while no other decision can be made, and only if the champion is still the one that was
+compared.
 """
 
 import datetime
@@ -20,8 +21,8 @@ from pipeline.adapters.tracking.registry import Registry
 from pipeline.adapters.tracking.versions import Version
 from pipeline.app import judging, leakage, publish, side_by_side
 from pipeline.app.open_registry import open_registry
+from pipeline.domain import comparison, gate
 from pipeline.domain import decisions as records
-from pipeline.domain import gate
 from pipeline.domain.decisions import (
     Action,
     Candidate,
@@ -65,7 +66,7 @@ class Publisher:
         champion = self.registry.champion()
         test = judging.test_patients(self.project)
         earlier = self._same_decision(version, champion, test.digest)
-        if earlier is not None:
+        if earlier is not None and judging.check_lineage(self.registry, version).passed:
             self.registry.verify(version)
             if champion is not None:
                 self.registry.verify(champion)
@@ -210,8 +211,8 @@ class Publisher:
         decided = registry.decisions()
         checks += judging.check_not_withdrawn(version)
         if action == "judge":
-            word = records.standing_word(decided, version.digest)
-            checks += judging.check_standing_word(word)
+            standing = records.standing_decision(decided, version.digest)
+            checks += judging.check_standing_decision(standing)
         scored_champion = self._scored_champion(other, test)
         scores = judging.patient_scores(
             test,
@@ -295,10 +296,12 @@ class Publisher:
         """Promote a version because a person says so; its files are verified first."""
         loads = self._gives_probabilities(version)
         return self._shown_if_current(
-            self.registry.carry_out(lambda: self._word_of(version, action, why, by, extra=(loads,)))
+            self.registry.carry_out(
+                lambda: self._by_person(version, action, why, by, extra=(loads,))
+            )
         )
 
-    def _word_of(
+    def _by_person(
         self,
         version: Version,
         action: Action,
@@ -308,7 +311,10 @@ class Publisher:
         extra: Sequence[gate.Reason] = (),
         verdict: gate.Verdict = "promote",
     ) -> DecisionRecord:
-        """Return a person's decision on a version, with what the gate said of it last."""
+        """Return a person's decision on a version.
+
+        Its reasons are what was checked now, and what the gate answered last, as such.
+        """
         champion = self.registry.champion()
         before = champion.version if champion else None
         if action == "approve":
@@ -316,7 +322,7 @@ class Publisher:
         last = self._last_on(version)
         return DecisionRecord(
             verdict,
-            (*(last.reasons if last else ()), *extra),
+            (*_last_verdict(last), *extra),
             Candidate(version.version, version.digest, version.test_tversky),
             ChampionChange(before, version.version if verdict == "promote" else before),
             policy_of(self.project.params.gate),
@@ -326,12 +332,13 @@ class Publisher:
             why=why,
             test=last.test if last else None,
             comparison=last.comparison if last else None,
+            based_on=(last.based_on or last.number) if last else None,
         )
 
     def _refusal(self, version: Version, action: Action, by: str, why: str) -> DecisionRecord:
         self._expect_waiting(version)
         reason = gate.Reason("approval", "failed", f"{why[:1].upper()}{why[1:]}.")
-        decision = self._word_of(version, action, why, by, verdict="reject")
+        decision = self._by_person(version, action, why, by, verdict="reject")
         return replace(decision, reasons=(*decision.reasons, reason))
 
     def _rollback(self, by: str | None, why: str) -> DecisionRecord:
@@ -342,7 +349,7 @@ class Publisher:
             )
         version = self._champion_before(champion.version)
         judging.load(self.registry, version)
-        decision = self._word_of(version, "rollback", why, by)
+        decision = self._by_person(version, "rollback", why, by)
         return replace(decision, reasons=())
 
     def _champion_before(self, number: int) -> Version:
@@ -453,6 +460,26 @@ def policy_of(section: Gate) -> gate.Policy:
 def decision_path(project: Project) -> Path:
     """Return the path of decision.json, in the folder of the report that shows it."""
     return project.path("index").with_name("decision.json")
+
+
+def _last_verdict(last: DecisionRecord | None) -> list[gate.Reason]:
+    """Return the gate's last verdict on a version as one reason, by its number and date."""
+    if last is None:
+        return []
+    rules = ", ".join(reason.rule for reason in last.reasons if not reason.passed)
+    answers: dict[gate.Verdict, comparison.Answer] = {
+        "promote": "passed",
+        "reject": "failed",
+        "inconclusive": "cannot tell",
+    }
+    return [
+        gate.Reason(
+            "gate",
+            answers[last.verdict],
+            f"Decision {last.number} of {last.when[:10]} on this version was: {last.verdict}"
+            + (f"; not passed: {rules}." if rules else "."),
+        )
+    ]
 
 
 def _now(shift: datetime.timedelta = datetime.timedelta()) -> str:

@@ -1,4 +1,4 @@
-"""Rebuild a version from scratch in a clone of its own, and compare what comes out.
+"""Rebuild a version from scratch in a separate clone, and compare the results.
 
 Nothing of the checkout's cache or outputs is used: the clone fetches, trains and evaluates anew.
 """
@@ -87,8 +87,20 @@ def _clone(project: Project, registry: Registry, version: Version, target: Path)
     shutil.copyfile(registry.artifact(version, "params.yaml"), target / "params.yaml")
     (target / "dvc.lock").unlink(missing_ok=True)
     clone = find_project(target)
-    shutil.copytree(project.path("incoming"), clone.path("incoming"), dirs_exist_ok=True)
+    # A cache that other checkouts share would give back their results.
+    commands.dvc(target, "config", "--local", "cache.dir", str(target / ".dvc" / "cache"))
+    for batch in _batches(registry, version):
+        source = project.path("incoming") / batch
+        if source.is_dir():
+            shutil.copytree(source, clone.path("incoming") / batch, dirs_exist_ok=True)
     return clone
+
+
+def _batches(registry: Registry, version: Version) -> set[str]:
+    """Return the batches that the version's manifest lists files of."""
+    manifest = stage_tables.read_manifest(registry.artifact(version, "manifest.csv"))
+    files = pd.concat([manifest.file, manifest.mask_file]).dropna()
+    return {str(file).partition("/")[0] for file in files}
 
 
 def _build(clone: Project, say: Callable[[str], None]) -> pd.DataFrame:

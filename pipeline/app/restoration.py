@@ -24,8 +24,9 @@ def restore(project: Project, registry: Registry, version: Version) -> str:
         What was done, as a sentence.
 
     Raises:
-        GliaflowError: the work tree has changes or other code, or a file is missing or other.
-            The files that were replaced are put back.
+        GliaflowError: the work tree has changes or other code, a file is missing or other, or an
+            output was edited. Parameters and dvc.lock are put back, and what they list, as far
+            as DVC's cache has it.
     """
     _refuse_changes(project)
     _refuse_other_code(project, version)
@@ -34,7 +35,8 @@ def restore(project: Project, registry: Registry, version: Version) -> str:
         raise GliaflowError(
             f"params.yaml of version {version.version} was changed in MLflow; nothing was restored"
         )
-    before = {name: _content(project.root / name) for name in RESTORED}
+    paths = [*(project.root / name for name in RESTORED), project.path("scores")]
+    before = {path: _content(path) for path in paths}
     try:
         for name, path in found.items():
             shutil.copyfile(path, project.root / name)
@@ -42,8 +44,10 @@ def restore(project: Project, registry: Registry, version: Version) -> str:
         _copy_scores(project, registry, version)
         _compare(find_project(project.root), version)
     except BaseException:
-        for name, content in before.items():
-            _put_back(project.root / name, content)
+        for path, content in before.items():
+            _put_back(path, content)
+        if before[project.root / "dvc.lock"] is not None:
+            commands.dvc(project.root, "checkout", "--quiet", check=False)
         raise
     return (
         f"version {version.version} is restored: {', '.join(RESTORED)}, data and model; `dvc repro` "
@@ -87,14 +91,17 @@ def _refuse_other_code(project: Project, version: Version) -> None:
 
 
 def _check_out(project: Project) -> None:
-    """Put the files that dvc.lock lists into the work tree, from the remote if there is one."""
-    has_remote = commands.dvc(project.root, "config", "core.remote", check=False)
-    command = ("pull", "--quiet", "--force") if has_remote else ("checkout", "--quiet", "--force")
-    commands.dvc(project.root, *command)
+    """Put the files that dvc.lock lists into the work tree, from the remote if there is one.
+
+    metrics.json is not among them: DVC does not cache it.
+    """
+    has_remote = commands.dvc(project.root, "config", "core.remote")
+    # Without --force: DVC refuses to replace outputs that were edited and are in no cache.
+    commands.dvc(project.root, "pull" if has_remote else "checkout", "--quiet")
 
 
 def _copy_scores(project: Project, registry: Registry, version: Version) -> None:
-    """Copy metrics.json, which is in git and MLflow but not in DVC's cache."""
+    """Copy metrics.json from MLflow; DVC compares it with dvc.lock afterwards."""
     target = project.path("scores")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(registry.artifact(version, target.name), target)

@@ -15,7 +15,7 @@ from pipeline.adapters.checkout import commands, provenance
 from pipeline.adapters.checkout.project import Project
 from pipeline.adapters.storage import files, stage_tables
 from pipeline.adapters.tracking.registry import Registry
-from pipeline.adapters.tracking.versions import Version
+from pipeline.adapters.tracking.versions import MissingFilesError, Version
 from pipeline.errors import GliaflowError
 
 State = Literal["same", "different", "missing"]
@@ -52,9 +52,10 @@ def params_digest(path: Path) -> str:
 def _model(registry: Registry, version: Version) -> Part:
     try:
         folder = registry.verify(version)
+    except MissingFilesError as error:
+        return Part("weights", "missing", str(error))
     except GliaflowError as error:
-        state: State = "missing" if "missing" in str(error) else "different"
-        return Part("weights", state, str(error))
+        return Part("weights", "different", str(error))
     count = sum(path.is_file() for path in folder.rglob("*"))
     return Part("weights", "same", f"{count} files of the registered model")
 
@@ -102,11 +103,11 @@ def _scans(checkout: Project, registry: Registry, version: Version) -> Part:
     try:
         manifest = stage_tables.read_manifest(registry.artifact(version, "manifest.csv"))
         cached = _cached_scans(checkout, registry.artifact(version, "dvc.lock"))
+        listed = list(_listed(manifest))
     except GliaflowError as error:
         return Part("scans", "missing", str(error))
-    other, missing, total = [], [], 0
-    for file, digest in _listed(manifest):
-        total += 1
+    other, missing, total = [], [], len(listed)
+    for file, digest in listed:
         found = [path for path in (checkout.path("raw") / file, cached.get(file)) if path]
         digests = [_sha256(path) for path in found if path.is_file()]
         if not digests:
@@ -114,6 +115,8 @@ def _scans(checkout: Project, registry: Registry, version: Version) -> Part:
         elif digest not in digests:
             other.append(file)
     detail = f"{total - len(other) - len(missing)} of {total} files of its manifest"
+    if not total:
+        return Part("scans", "missing", "its manifest lists no files")
     if missing:
         return Part("scans", "missing", f"{detail}; {len(missing)} are not here: {missing[0]}")
     if other:
@@ -124,6 +127,11 @@ def _scans(checkout: Project, registry: Registry, version: Version) -> Part:
 def _listed(manifest: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """Yield the files that a manifest lists, with their SHA-256."""
     for name, digest in (("file", "sha256"), ("mask_file", "mask_sha256")):
+        if not {name, digest} <= set(manifest.columns):
+            raise GliaflowError(
+                f"the version's manifest has no column {name} or {digest}; its scans cannot be "
+                "compared"
+            )
         rows = manifest[[name, digest]].dropna()
         yield from zip(rows[name].astype(str), rows[digest].astype(str), strict=True)
 
@@ -131,10 +139,16 @@ def _listed(manifest: pd.DataFrame) -> Iterator[tuple[str, str]]:
 def _cached_scans(checkout: Project, lock: Path) -> Mapping[str, Path]:
     """Map the files of data/raw, as a dvc.lock notes them, to their places in DVC's cache."""
     raw = str(checkout.path("raw").relative_to(checkout.root))
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
-    digests = [out["md5"] for out in stages["fetch"]["outs"] if out["path"] == raw]
+    try:
+        stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
+        (digest,) = (out["md5"] for out in stages["fetch"]["outs"] if out["path"] == raw)
+    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError) as error:
+        raise GliaflowError(
+            f"{lock} does not say which scans the version was built from ({error!r}); expected a "
+            "dvc.lock with the stage fetch: restore MLflow's files from a backup"
+        ) from error
     cache = Path(commands.dvc(checkout.root, "cache", "dir")) / "files" / "md5"
-    listing = cache / digests[0][:2] / digests[0][2:]
+    listing = cache / digest[:2] / digest[2:]
     if not listing.is_file():
         return {}
     entries = json.loads(listing.read_text(encoding="utf-8"))

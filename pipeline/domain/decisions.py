@@ -132,6 +132,8 @@ class DecisionRecord:
     why: reason that a person gave; None if the gate decided.
     number: place in the row of decisions, from 1; None until it is recorded.
     test, comparison: None for decisions of a person that no scores were measured for.
+    based_on: number of the decision of the gate that `test` and `comparison` were measured for;
+        None if they were measured for this one.
     """
 
     verdict: Verdict
@@ -146,6 +148,7 @@ class DecisionRecord:
     number: int | None = field(default=None, compare=False)
     test: TestSet | None = None
     comparison: Comparison | None = None
+    based_on: int | None = None
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "DecisionRecord":
@@ -173,6 +176,7 @@ class DecisionRecord:
             number=values["number"],
             test=_read(TestSet, test) if test else None,
             comparison=Comparison.from_json(comparison) if comparison else None,
+            based_on=values["based_on"],
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -297,7 +301,7 @@ def champion_at(decisions: Sequence[DecisionRecord], when: str) -> DecisionRecor
     return None
 
 
-def standing_word(
+def standing_decision(
     decisions: Sequence[DecisionRecord], candidate_digest: str
 ) -> DecisionRecord | None:
     """Return a person's decision that a retraining of a candidate must not undo.

@@ -59,7 +59,7 @@ def test_the_report_has_stable_fields(registry):
     last, first = report["decisions"]
     assert set(first) == {
         "verdict", "reasons", "candidate", "champion", "policy", "when", "who",
-        "action", "why", "number", "test", "comparison",
+        "action", "based_on", "why", "number", "test", "comparison",
     }  # fmt: skip
     assert set(last) == set(first)
     assert (last["why"], last["who"]) == ("agreed", "Ada Roe")

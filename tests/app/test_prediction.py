@@ -276,7 +276,7 @@ def test_without_a_champion_the_message_says_how_to_get_one(predict, monkeypatch
 
 
 class OneVersion(FakeRegistry):
-    """A registry whose champion is version 4, with a threshold of its own."""
+    """A registry whose champion is version 4, with other post-processing than params.yaml."""
 
     def champion(self) -> Version:
         return Version(4, ("champion",), {"gliaflow.digest": "ab" * 32}, "run")

@@ -308,6 +308,13 @@ def test_an_earlier_decision_is_not_repeated_for_a_model_whose_files_were_change
     assert registry.decisions() == [decision]
 
 
+def test_an_earlier_decision_is_not_repeated_if_the_lineage_no_longer_verifies(publisher, registry):
+    run(publisher)
+    registry.artifact(registry.version(1), "manifest.csv").write_text("patient\n")
+    decision = publisher.decide(publisher.register())
+    assert (decision.verdict, failed_rules(decision)) == ("reject", ["lineage"])
+
+
 def test_a_champion_whose_files_were_changed_stops_the_decision(publisher, registry, project):
     run(publisher)
     train(project)
@@ -352,7 +359,10 @@ def test_an_override_promotes_and_records_reason_and_name(rejected, registry):
     decision = rejected.promote_version(1, override="agreed on 12 May", by="Dr Ada Roe")
     assert (decision.verdict, decision.action) == ("promote", "override")
     assert (decision.why, decision.who) == ("agreed on 12 May", "Dr Ada Roe")
-    assert failed_rules(decision) == ["test Tversky"]  # recorded although overridden
+    assert failed_rules(decision) == ["gate"]  # recorded although overridden
+    assert sentence(decision, "gate").endswith("was: reject; not passed: test Tversky.")
+    assert [reason.rule for reason in decision.reasons] == ["gate", "loads back"]
+    assert decision.based_on == 1
     assert registry.champion().version == 1
     assert registry.decisions()[0] == decision
 

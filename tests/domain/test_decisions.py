@@ -57,6 +57,7 @@ DECISION_JSON = {
             {"patient": "P2", "candidate": 0.6, "champion": None, "groups": {"site": "DU"}},
         ],
     },
+    "based_on": 4,
 }  # fmt: skip
 RECORD = DecisionRecord(
     verdict="inconclusive",
@@ -69,6 +70,7 @@ RECORD = DecisionRecord(
     policy=POLICY,
     when="2026-01-02T03:04:05+00:00",
     who="ada",
+    based_on=4,
     number=7,
     test=records.TestSet("ab12", 10, 4),
     comparison=Comparison(
@@ -209,16 +211,16 @@ def test_the_champion_at_a_time_is_that_of_the_last_move_before_it():
     assert records.champion_at(row, "2026-01-09T00:00:00+00:00").champion.after == 2
 
 
-def test_a_persons_word_stands_against_a_model_that_was_judged_before():
+def test_a_persons_decision_stands_against_a_model_that_was_judged_before():
     row = [decision(1, None, 1), decision(2, 1, 2), decision(1, 2, 1, action="override")]
-    assert records.standing_word(newest_first(*row), "2") == row[-1]
-    assert records.standing_word(newest_first(*row), "1") is None  # it is about this one
-    assert records.standing_word(newest_first(*row), "3") is None  # never judged
+    assert records.standing_decision(newest_first(*row), "2") == row[-1]
+    assert records.standing_decision(newest_first(*row), "1") is None  # it is about this one
+    assert records.standing_decision(newest_first(*row), "3") is None  # never judged
 
 
-def test_a_word_that_promoted_nothing_does_not_stand():
+def test_a_decision_that_promoted_nothing_does_not_stand():
     refused = decision(2, 1, 1, action="promote")
-    assert records.standing_word(newest_first(decision(1, None, 1), refused), "1") is None
+    assert records.standing_decision(newest_first(decision(1, None, 1), refused), "1") is None
 
 
 def test_a_decision_waits_until_it_is_answered_or_the_champion_moves():

@@ -89,7 +89,10 @@ def test_the_first_champion_needs_the_absolute_rules_and_the_checks_alone():
     ("scores", "failed"),
     [
         ([0.5999] * 5, ["test Tversky"]),
-        ([0.0, 0.9, 0.9, 0.9, 0.9], ["interval"]),  # mean 0.72; 0.0 drawn thrice leaves 0.36
+        (
+            [0.0, 0.9, 0.9, 0.9, 0.9],
+            ["interval"],
+        ),  # mean 0.72; with 0.0 three times in a resample: 0.36
         ([0.1] * 5, ["test Tversky", "interval"]),
     ],
 )

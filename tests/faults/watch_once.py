@@ -1,4 +1,4 @@
-"""Check the inbox once, as the flow `watch` does on a server of its own. Runs in a checkout.
+"""Check the inbox once, as the flow `watch` does on a separate server. Runs in a checkout.
 
 Says `ready` before the check, and at its end how many retrainings the server ever started.
 """

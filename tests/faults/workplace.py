@@ -51,7 +51,7 @@ class Workplace:
 
     @contextmanager
     def on_small_disk(self, mib: int) -> Iterator[Path]:
-        """Move the checkout to a disk of its own for the duration of the block; yield the disk.
+        """Move the checkout to a separate disk for the duration of the block; yield the disk.
 
         Raises:
             disks.NotAllowedError: this account may not mount.

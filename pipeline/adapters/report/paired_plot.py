@@ -30,7 +30,7 @@ def paired_svg(patients: Sequence[Mapping[str, Any]]) -> str:
     """Return a plot with a line per patient, from the champion's score to the candidate's.
 
     Args:
-        patients: of `worst_falls_first`; drawn from left to right.
+        patients: of `worst_falls_first`; plotted from left to right.
     """
     width = max(LEFT + STEP_PX * (len(patients) + 1), MIN_WIDTH)
     grid = "".join(

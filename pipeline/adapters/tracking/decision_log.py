@@ -1,4 +1,4 @@
-"""The row of decisions on a model: one MLflow run each, in an experiment of their own.
+"""The decisions on a model in order: one MLflow run each, in a separate experiment.
 
 A decision is written before anything moves (`intent`) and marked afterwards (`done`). One whose
 process died in between is settled by whoever comes next: `done` if the champion was moved, else
@@ -134,7 +134,14 @@ def _short(values: dict[str, Any]) -> str:
 
 
 def _state(run: Any) -> str:
-    return str(run.data.tags.get(STATE_TAG, DONE))
+    """Return the state of a record; one that states none is no decision that was completed."""
+    state = run.data.tags.get(STATE_TAG)
+    if state not in (INTENT, DONE, VOID):
+        raise GliaflowError(
+            f"the decision record of MLflow run {run.info.run_id} has the state {state!r}; expected "
+            f"{INTENT}, {DONE} or {VOID}: look at the run's tag {STATE_TAG}"
+        )
+    return str(state)
 
 
 def _number(run: Any) -> int:

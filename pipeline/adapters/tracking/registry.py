@@ -23,6 +23,7 @@ from pipeline.adapters.tracking.versions import (
     FILES_TAG,
     RECALLED_TAG,
     WITHDRAWN_TAG,
+    MissingFilesError,
     Version,
 )
 from pipeline.domain.decisions import DecisionRecord
@@ -248,7 +249,7 @@ class Registry:
             self._client.set_registered_model_alias(self._name, CHAMPION, str(number))
 
     def _complete(self, run_id: str, decision: DecisionRecord) -> None:
-        """Mark versions as withdrawn or in favour again, then the decision as done."""
+        """Set or remove the mark of withdrawn versions, then mark the decision as done."""
         before, candidate = decision.champion.before, decision.candidate.version
         if decision.action == "rollback" and before is not None:
             self.withdraw(before, f"rolled back by {decision.who}: {decision.why}")
@@ -289,7 +290,7 @@ class Registry:
         except OSError as error:
             if error.errno in system_errors.FULL:
                 raise
-            raise GliaflowError(
+            raise MissingFilesError(
                 f"the {what} of version {version.version} are missing ({error}); restore them from "
                 "a backup, or promote another version"
             ) from error

@@ -100,7 +100,8 @@ class Turns:
     def _remove(self, number: int) -> None:
         from mlflow.exceptions import MlflowException
 
-        with suppress(MlflowException):  # somebody else removed it
+        # Somebody else removed it, or MLflow fails: nobody waits for a decision that is settled.
+        with suppress(MlflowException):
             self._client.delete_registered_model(self._claim(number))
 
 

@@ -15,6 +15,10 @@ WITHDRAWN_TAG = "gliaflow.withdrawn"
 RECALLED_TAG = "gliaflow.recalled"
 
 
+class MissingFilesError(GliaflowError):
+    """Files of a version are gone."""
+
+
 @dataclass(frozen=True)
 class Version:
     """A registered model. tags: its lineage and its test scores."""

@@ -1,6 +1,6 @@
 """Full disks: each command says so in one sentence, and ends well once there is room.
 
-The checkout, with its caches and MLflow's database, lies on a small disk of its own. Prefect's
+The checkout, with its caches and MLflow's database, lies on a separate small disk. Prefect's
 database does not, so that it is the pipeline that meets the full disk.
 """
 
